@@ -1,0 +1,59 @@
+# make train   a DQN agent on the embedded data, compared with random search on held-out datasets
+# make test    the whole test suite
+# make help    everything else
+#
+# Works on a fresh machine with Python 3.11 or newer: the first target that needs it makes .venv and installs into it,
+# again only when pyproject.toml or constraints.txt change.
+
+PYTHON ?= python3
+VENV ?= .venv
+RUN ?= first
+WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+
+.DEFAULT_GOAL := help
+.PHONY: help install train test lint format bundle bench clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## Make .venv and install hpo_gym with everything that train and test need
+
+$(STAMP):
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) (once; minutes on a fresh machine) ..."
+	@$(BIN)/python -m pip install --quiet -e ".[zoo,sb3,openml,test,dev]" -c constraints.txt
+	@rm -f $(VENV)/.installed-*
+	@touch $@
+
+train: $(STAMP) ## Train the default agent on the embedded data, then compare it with random search
+	$(BIN)/python train.py name=$(RUN)
+	$(BIN)/python evaluate.py agents=[random,dqn] run=runs/$(RUN)
+	@echo "Plots:"; find runs/$(RUN) -name '*.png' | sed 's/^/  /'
+
+# One torch thread per worker: two workers that each start a thread per core slow each other down.
+test: $(STAMP) ## Run the whole test suite
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+lint: $(STAMP) ## Check style (ruff) and types (mypy)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## Repair style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bundle: $(STAMP) ## Refit the embedded surfaces (needs HPO_GYM_DATA; takes long)
+	$(BIN)/python -m hpo_gym.fit_bundle
+
+bench: $(STAMP) ## Measure throughput and start-up time
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/throughput.py
+
+clean: ## Remove caches and build products; runs/ and .venv stay
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

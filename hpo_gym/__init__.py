@@ -1,0 +1,55 @@
+"""hpo_gym: hyperparameter optimisation as Gymnasium environments.
+
+Importing the package registers its environments::
+
+    import gymnasium as gym
+    import hpo_gym
+
+    env = gym.make("HPO-OpenML-v0", space="lcbench", split="test")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hpo_gym.registration import register_card, register_packaged_cards
+
+if TYPE_CHECKING:
+    from hpo_gym.envs import HPOEnv, HPOVectorEnv
+    from hpo_gym.sources import load_suite
+    from hpo_gym.tasks.ref import TaskRef
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "HPOEnv",
+    "HPOVectorEnv",
+    "TaskRef",
+    "__version__",
+    "load_suite",
+    "register_card",
+    "registered_ids",
+]
+
+#: Where the names that are imported on first use live.
+_LAZY = {
+    "HPOEnv": "hpo_gym.envs",
+    "HPOVectorEnv": "hpo_gym.envs",
+    "TaskRef": "hpo_gym.tasks.ref",
+    "load_suite": "hpo_gym.sources",
+}
+
+_REGISTERED = tuple(register_packaged_cards())
+
+
+def registered_ids() -> tuple[str, ...]:
+    """Return the ids that hpo_gym registers when it is imported."""
+    return _REGISTERED
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'hpo_gym' has no attribute {name!r}")

@@ -1,0 +1,233 @@
+"""What the scalar and the vector environment share: arguments, spaces, task choice and info."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor
+
+from hpo_gym.errors import InvalidSettingError, unknown_name
+from hpo_gym.mdp import Dynamics, EpisodeSettings, EpisodeState, Outcome
+from hpo_gym.mdp.observations import ObservationPart
+from hpo_gym.sources import load_suite
+from hpo_gym.tasks.ref import TaskRef
+from hpo_gym.tasks.splits import split_tasks
+from hpo_gym.tasks.suite import TaskSuite
+
+__all__ = ["RESET_OPTIONS", "EpisodeEngine"]
+
+#: What ``reset(options={...})`` understands.
+RESET_OPTIONS = ("task", "task_index", "start")
+
+
+class EpisodeEngine:
+    """A task suite, the tasks of one split, the dynamics and the Gymnasium spaces.
+
+    Args:
+        source: Where tasks come from: ``bundled``, ``yahpo``, ``synthetic`` ... or a ``TaskSuite``.
+        space: Name of the search space within the source.
+        split: ``train``, ``val``, ``test`` or ``all``.
+        protocol: ``dataset-disjoint`` (a held-out dataset is held out in every space) or
+            ``per-space``.
+        metric: The optimised metric; ``None`` means the source's main metric.
+        device: Where everything is computed.
+        data_dir: Where the source's files are; ``None`` means the usual search order.
+        source_options: Further arguments of the source's loader.
+        settings: Fields of :class:`~hpo_gym.mdp.EpisodeSettings`.
+
+    Raises:
+        UnknownNameError: For an unknown source, space, split, metric or setting.
+        InvalidSettingError: For an impossible value or combination, or an empty split.
+        DataError: If a data file is missing or corrupt.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: str | TaskSuite,
+        space: str | None,
+        split: str,
+        protocol: str,
+        metric: str | None,
+        device: str | torch.device,
+        data_dir: str | None,
+        source_options: Mapping[str, Any] | None,
+        settings: Mapping[str, Any],
+    ) -> None:
+        self.settings = _episode_settings(settings)
+        if isinstance(source, TaskSuite):
+            suite = source
+        else:
+            suite = load_suite(
+                source, space, metric=metric, data_dir=data_dir, **dict(source_options or {})
+            )
+        self.suite = suite.to(_device(device))
+        self.split, self.protocol = split, protocol
+        indices = split_tasks(suite.name, protocol, split, suite.tasks)
+        if len(indices) == 0:
+            raise InvalidSettingError(
+                f"Split {split!r} of {suite.spec.source}:{suite.name} under protocol "
+                f"{protocol!r} holds no task. Use split='all', or another protocol."
+            )
+        self.device = self.suite.device
+        self.tasks = torch.as_tensor(indices, dtype=torch.int64, device=self.device)
+        self.dynamics = Dynamics(self.suite, self.settings)
+        self.observation_space = self._observation_space()
+        self.action_space = self._action_space()
+        self._known = self.suite.known_range is not None
+        self._cost_column = self.suite.cost_column
+
+    def _observation_space(self) -> gym.Space[Any]:
+        parts = self.dynamics.observations.parts
+        if self.settings.observation == "flat":
+            return _box(parts)
+        return gym.spaces.Dict({part.name: _box((part,)) for part in parts})
+
+    def _action_space(self) -> gym.Space[Any]:
+        actions = self.dynamics.actions
+        if actions.num_actions:
+            return gym.spaces.Discrete(actions.num_actions)
+        return gym.spaces.Box(0.0, 1.0, (actions.action_dimension,), np.float32)
+
+    def begin(
+        self, batch: int, draws: torch.Generator, options: Mapping[str, Any] | None = None
+    ) -> EpisodeState:
+        """Return fresh episodes on the tasks and from the starts that ``options`` ask for."""
+        options = options or {}
+        for key in options:
+            if key not in RESET_OPTIONS:
+                raise unknown_name("reset option", key, RESET_OPTIONS)
+        task = self._choose_tasks(batch, draws, options)
+        start = options.get("start")
+        return self.dynamics.reset(task, draws, None if start is None else self._start(start, batch))
+
+    def _choose_tasks(
+        self, batch: int, draws: torch.Generator, options: Mapping[str, Any]
+    ) -> Tensor:
+        if "task" in options and "task_index" in options:
+            raise InvalidSettingError("Give options 'task' or 'task_index', not both.")
+        if "task_index" in options:
+            task = torch.as_tensor(options["task_index"], device=self.device).long()
+            if not bool(((task >= 0) & (task < self.suite.num_tasks)).all()):
+                raise InvalidSettingError(
+                    f"options['task_index'] must lie in 0 .. {self.suite.num_tasks - 1} (positions "
+                    "in suite.tasks); to name a task by its OpenML id use options['task']."
+                )
+        elif "task" in options:
+            named = options["task"]
+            refs = [named] if isinstance(named, str | TaskRef) else list(_task_list(named))
+            task = torch.tensor([self.suite.position(ref) for ref in refs], device=self.device)
+        else:
+            pick = torch.randint(
+                len(self.tasks), (batch,), generator=draws, device=self.device
+            )
+            return self.tasks[pick]
+        if task.ndim == 0 or len(task) == 1:
+            return task.reshape(1).expand(batch).clone()
+        if task.shape != (batch,):
+            raise InvalidSettingError(
+                f"options name {list(task.shape)} tasks for {batch} environment(s): give one, or "
+                "one per environment."
+            )
+        return task
+
+    def _start(self, start: Any, batch: int) -> Tensor:
+        dimension = self.suite.space.dimension
+        if isinstance(start, Mapping):
+            default = self.suite.space.to_dicts(self.suite.space.default()[None])[0]
+            value = self.suite.space.from_dicts([default | dict(start)])
+        else:
+            value = torch.as_tensor(start)
+        value = value.to(self.device, torch.float32)
+        if value.shape not in ((dimension,), (1, dimension), (batch, dimension)):
+            raise InvalidSettingError(
+                f"options['start'] must be a dictionary of hyperparameters or have shape "
+                f"[{dimension}] or [{batch}, {dimension}], got {list(value.shape)}."
+            )
+        if not bool(((value >= 0.0) & (value <= 1.0)).all()):
+            raise InvalidSettingError("options['start'] must lie in [0, 1] and hold no NaN.")
+        return value.reshape(-1, dimension)
+
+    def check_action(self, action: Any, batch: int) -> Tensor:
+        """Return actions as a checked tensor.
+
+        Raises:
+            InvalidActionError: For a wrong shape, dtype or range, or NaN.
+        """
+        if not isinstance(action, Tensor):
+            action = torch.as_tensor(np.asarray(action))
+        return self.dynamics.actions.check(action, batch)
+
+    def info(self, state: EpisodeState, outcome: Outcome | None) -> dict[str, Tensor]:
+        """Return the info of a batch; every value is ``[B]`` unless noted.
+
+        ``task`` (index), ``trial`` (trials done), ``score``, ``incumbent``, ``regret`` (normalised;
+        where the range is known), ``fidelity`` (share of a full evaluation), ``action_mask``
+        (``[B, A]``, discrete actions only) and, after a step, ``metrics`` (``[B, K]``), ``seconds``
+        (what the trial would have taken; where the source knows), ``clipped`` and ``legal``.
+        """
+        info = {
+            "task": state.task,
+            "trial": state.trial,
+            "score": state.score,
+            "incumbent": state.incumbent,
+            "fidelity": state.fidelity,
+        }
+        if self._known:
+            info["regret"] = self.suite.regret(state.task, state.incumbent)
+        mask = self.dynamics.action_mask(state)
+        if mask is not None:
+            info["action_mask"] = mask
+        if outcome is not None:
+            metrics = outcome.evaluation.metrics
+            info["metrics"] = metrics
+            info["clipped"] = outcome.evaluation.clipped
+            info["legal"] = outcome.legal
+            if self._cost_column is not None:
+                info["seconds"] = metrics[:, self._cost_column]
+        return info
+
+
+def _episode_settings(settings: Mapping[str, Any]) -> EpisodeSettings:
+    known = [field.name for field in fields(EpisodeSettings)]
+    arguments = list(inspect.signature(EpisodeEngine.__init__).parameters)[1:-1]
+    for key in settings:
+        if key not in known:
+            raise unknown_name(
+                "environment argument", key, [*known, *arguments, "render_mode", "num_envs"]
+            )
+    return EpisodeSettings(**settings)
+
+
+def _task_list(named: Any) -> Sequence[str | TaskRef]:
+    if isinstance(named, bool | int | float | np.integer) or not hasattr(named, "__iter__"):
+        raise InvalidSettingError(
+            f"options['task']={named!r}: a bare number may be an index, a task id or a dataset id. "
+            "Use a string or TaskRef such as 'openml-dataset:31' (or '31'), or "
+            "options['task_index'] for a position."
+        )
+    return list(named)
+
+
+def _device(device: str | torch.device) -> torch.device:
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise unknown_name("device", device, ["cpu", "cuda", "cuda:0"]) from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise InvalidSettingError(
+            f"device={str(device)!r}, but torch sees no CUDA device here. Use device='cpu'."
+        )
+    return chosen
+
+
+def _box(parts: Sequence[ObservationPart]) -> gym.spaces.Box:
+    low = np.concatenate([np.full(part.width, part.low, np.float32) for part in parts])
+    high = np.concatenate([np.full(part.width, part.high, np.float32) for part in parts])
+    return gym.spaces.Box(low, high, dtype=np.float32)

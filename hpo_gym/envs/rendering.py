@@ -1,0 +1,133 @@
+"""The incumbent curve of running episodes, as an RGB array or as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hpo_gym.errors import unknown_name
+from hpo_gym.mdp import EpisodeState
+
+if TYPE_CHECKING:
+    from hpo_gym.envs.engine import EpisodeEngine
+
+__all__ = ["CurveRecorder"]
+
+_BLUE, _ORANGE, _GREY = "#0072B2", "#E69F00", "#666666"
+_SPARKS = "▁▂▃▄▅▆▇█"
+
+
+class CurveRecorder:
+    """Keeps scores and incumbents of the current episodes while rendering is on.
+
+    Args:
+        engine: The environment's engine.
+        batch: ``B``.
+        mode: ``rgb_array``, ``ansi`` or ``None``: nothing is recorded.
+        modes: What the environment can do.
+
+    Raises:
+        UnknownNameError: For an unknown mode.
+    """
+
+    def __init__(
+        self, engine: EpisodeEngine, batch: int, mode: str | None, modes: Sequence[str]
+    ) -> None:
+        if mode is not None and mode not in modes:
+            raise unknown_name("render_mode", mode, modes)
+        self._engine = engine
+        self._mode = mode
+        self._batch = batch
+        self._scores = torch.empty(0)
+        self._incumbents = torch.empty(0)
+        self._task = torch.empty(0)
+
+    def begin(self, state: EpisodeState, rows: Tensor | None = None) -> None:
+        """Forget the episodes of ``rows`` (default: all) and take the first trial of new ones."""
+        if self._mode is None:
+            return
+        trials = self._engine.dynamics.max_trials
+        if rows is None:
+            self._scores = torch.full((self._batch, trials), torch.nan)
+            self._incumbents = self._scores.clone()
+            self._task = state.task.cpu().clone()
+            rows = torch.arange(self._batch)
+        rows = rows.cpu()
+        self._scores[rows] = torch.nan
+        self._incumbents[rows] = torch.nan
+        self._task[rows] = state.task.cpu()
+        self._write(state, rows)
+
+    def add(self, state: EpisodeState) -> None:
+        """Take the last trial of every row."""
+        if self._mode is not None:
+            self._write(state, torch.arange(self._batch))
+
+    def _write(self, state: EpisodeState, rows: Tensor) -> None:
+        column = state.trial.cpu() - 1
+        begun = column >= 0
+        rows, column = rows[begun], column[begun]
+        self._scores[rows, column] = state.score.cpu()[begun]
+        self._incumbents[rows, column] = state.incumbent.cpu()[begun]
+
+    def render(self) -> Any:
+        """Return the picture, or ``None`` with a warning-free no-op when rendering is off."""
+        if self._mode is None:
+            return None
+        return self._text() if self._mode == "ansi" else self._picture()
+
+    def _values(self, scores: Tensor) -> np.ndarray[Any, Any]:
+        return self._engine.suite.to_metric(scores).numpy()
+
+    def _text(self) -> str:
+        suite, first = self._engine.suite, self._incumbents[0]
+        shown = first[~first.isnan()]
+        if len(shown) == 0:
+            return f"{suite.name} {suite.tasks[int(self._task[0])]}: no trial yet"
+        span = float(shown.max() - shown.min()) or 1.0
+        level = ((shown - shown.min()) / span * (len(_SPARKS) - 1)).round().long()
+        sparks = "".join(_SPARKS[int(index)] for index in level)
+        return (
+            f"{suite.name} {suite.tasks[int(self._task[0])]}  trial {len(shown)}/"
+            f"{self._engine.settings.budget}  best {suite.describe(float(shown[-1]))}  {sparks}"
+        )
+
+    def _picture(self) -> np.ndarray[Any, Any]:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        suite = self._engine.suite
+        figure = Figure(figsize=(6.4, 4.0), dpi=100, layout="constrained")
+        canvas = FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        trials = np.arange(1, self._incumbents.shape[1] + 1)
+        incumbents = self._values(self._incumbents)
+        if self._batch == 1:
+            scores = self._values(self._scores)[0]
+            axes.plot(trials, scores, "o", color=_ORANGE, markersize=4, label="trial")
+        else:
+            seen = ~np.isnan(incumbents).all(0)
+            if seen.any():
+                low, middle, high = np.nanquantile(incumbents[:, seen], [0.25, 0.5, 0.75], axis=0)
+                axes.fill_between(
+                    trials[seen], low, high, color=_ORANGE, alpha=0.3, label="quartiles"
+                )
+                axes.plot(trials[seen], middle, color=_ORANGE, label="median of environments")
+        axes.step(trials, incumbents[0], where="post", color=_BLUE, linewidth=2, label="incumbent")
+        task = int(self._task[0])
+        if suite.known_range is not None and self._batch == 1:
+            best = float(suite.to_metric(suite.known_range.best[task].cpu()))
+            axes.axhline(best, color=_GREY, linestyle="--", linewidth=1, label="best known")
+        unit = f" [{suite.metric.unit}]" if suite.metric.unit else ""
+        axes.set_xlim(1, max(2, self._engine.settings.budget))
+        axes.set_xlabel("trial")
+        axes.set_ylabel(suite.metric.name + unit)
+        axes.set_title(f"{suite.name}: {suite.tasks[task]}")
+        axes.grid(alpha=0.3)
+        axes.legend(loc="best", frameon=False)
+        canvas.draw()
+        return np.asarray(canvas.buffer_rgba())[:, :, :3].copy()

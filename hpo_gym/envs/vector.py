@@ -1,0 +1,166 @@
+"""The vector environment: torch in, torch out, on any device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from torch import Tensor
+
+from hpo_gym.envs.engine import EpisodeEngine
+from hpo_gym.envs.rendering import CurveRecorder
+from hpo_gym.errors import InvalidSettingError
+from hpo_gym.mdp import EpisodeState
+from hpo_gym.mdp.observations import Observation
+from hpo_gym.seeding import fresh_seed, generator
+from hpo_gym.tasks.suite import TaskSuite
+
+__all__ = ["HPOVectorEnv"]
+
+
+class HPOVectorEnv(VectorEnv[Any, Any, Any]):
+    """Many episodes of :class:`~hpo_gym.envs.HPOEnv` at once, over the same dynamics.
+
+    Observations, rewards, flags and everything in ``info`` are torch tensors on ``device``. Autoreset
+    is ``SAME_STEP``: a row whose episode ends returns the first observation of its next episode. At
+    every step, for every row, ``info["final_obs"]`` and ``info["final_info"]`` hold what the step
+    itself led to, before any reset (so ``final_obs`` is always the right next observation to learn
+    from), and ``info["_final_obs"]`` (bool ``[B]``) tells where that differs. When episodes end,
+    ``info["episode"]`` holds their return ``r`` and length ``l`` (rows marked by ``info["_episode"]``).
+
+    Gymnasium's own vector wrappers expect NumPy; statistics, autoreset and time limit are therefore
+    built in. :class:`hpo_gym.envs.TorchToNumpy` gives NumPy arrays where they are needed.
+
+    Args:
+        num_envs: ``B``, at least 1.
+        source, space, split, protocol, metric, device, data_dir, source_options, settings: As for
+            :class:`~hpo_gym.envs.HPOEnv`.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
+        "render_modes": ["rgb_array", "ansi"],
+        "render_fps": 4,
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+    }
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        source: str | TaskSuite = "bundled",
+        space: str | None = None,
+        split: str = "train",
+        protocol: str = "dataset-disjoint",
+        metric: str | None = None,
+        device: str | torch.device = "cpu",
+        data_dir: str | None = None,
+        source_options: Mapping[str, Any] | None = None,
+        render_mode: str | None = None,
+        **settings: Any,
+    ) -> None:
+        if not isinstance(num_envs, int) or isinstance(num_envs, bool) or num_envs < 1:
+            raise InvalidSettingError(f"num_envs={num_envs!r} must be an integer >= 1.")
+        self.engine = EpisodeEngine(
+            source=source,
+            space=space,
+            split=split,
+            protocol=protocol,
+            metric=metric,
+            device=device,
+            data_dir=data_dir,
+            source_options=source_options,
+            settings=settings,
+        )
+        self.num_envs = num_envs
+        self.single_observation_space = self.engine.observation_space
+        self.single_action_space = self.engine.action_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.render_mode = render_mode
+        modes = self.metadata["render_modes"]
+        self._recorder = CurveRecorder(self.engine, num_envs, render_mode, modes)
+        self._draws: torch.Generator | None = None
+        self._state: EpisodeState | None = None
+
+    @property
+    def suite(self) -> TaskSuite:
+        """The task suite."""
+        return self.engine.suite
+
+    @property
+    def device(self) -> torch.device:
+        """Where everything is computed."""
+        return self.engine.device
+
+    @property
+    def state(self) -> EpisodeState:
+        """The current state of all episodes.
+
+        Raises:
+            gymnasium.error.ResetNeeded: Before the first reset.
+        """
+        if self._state is None:
+            raise gym.error.ResetNeeded("Call env.reset() before anything else.")
+        return self._state
+
+    def reset(  # type: ignore[override]
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin an episode in every row.
+
+        Args:
+            seed: Root of the environment's stream; 0 is a seed like any other.
+            options: ``task`` / ``task_index`` (one, or one per row) and ``start`` (one
+                configuration, or one per row). They hold for these episodes, not for later ones.
+        """
+        if seed is not None or self._draws is None:
+            root = fresh_seed() if seed is None else seed
+            self._draws = generator(root, "environment", device=self.engine.device)
+        self._state = self.engine.begin(self.num_envs, self._draws, options)
+        self._recorder.begin(self._state)
+        return self.engine.dynamics.observe(self._state), dict(self.engine.info(self._state, None))
+
+    @torch.no_grad()
+    def step(self, actions: Any) -> tuple[Observation, Tensor, Tensor, Tensor, dict[str, Any]]:
+        """Advance every row by one trial; rows whose budget is spent begin again."""
+        dynamics = self.engine.dynamics
+        action = self.engine.check_action(actions, self.num_envs)
+        state, outcome = dynamics.step(self.state, action)
+        self._recorder.add(state)
+        observation = dynamics.observe(state)
+        final_info = self.engine.info(state, outcome)
+        done = outcome.terminated
+        info: dict[str, Any] = dict(final_info)
+        final_obs = observation
+        rows = done.nonzero().squeeze(1)
+        if len(rows) > 0:
+            assert self._draws is not None  # set by the reset that self.state asked for
+            info["episode"] = {"r": state.returns, "l": state.trial}
+            info["_episode"] = done
+            fresh = self.engine.begin(len(rows), self._draws)
+            observation = _replace_rows(observation, rows, dynamics.observe(fresh))
+            state = state.replace_rows(rows, fresh)
+            self._recorder.begin(fresh, rows)
+            info.update(self.engine.info(state, None))
+        info["final_obs"], info["_final_obs"] = final_obs, done
+        info["final_info"], info["_final_info"] = final_info, done
+        self._state = state
+        truncated = torch.zeros_like(done)
+        return observation, outcome.reward, done, truncated, info
+
+    def render(self) -> Any:
+        """Draw the incumbent curves: median and quartiles over rows, and row 0."""
+        return self._recorder.render()
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Nothing to release."""
+
+
+def _replace_rows(old: Observation, rows: Tensor, new: Observation) -> Observation:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return {key: value.index_copy(0, rows, new[key]) for key, value in old.items()}
+    assert isinstance(old, Tensor) and isinstance(new, Tensor)
+    return new if len(rows) == len(old) else old.index_copy(0, rows, new)

@@ -1,0 +1,77 @@
+"""Exceptions of hpo_gym.
+
+Every message names the offending value, what is allowed (closest match first) and the remedy.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "DataError",
+    "DataIntegrityError",
+    "DataMissingError",
+    "HPOGymError",
+    "InvalidActionError",
+    "InvalidSettingError",
+    "SplitLeakError",
+    "UnknownNameError",
+    "UnsupportedOperatorError",
+    "unknown_name",
+]
+
+
+class HPOGymError(Exception):
+    """Base class of every error raised on purpose by hpo_gym."""
+
+
+class UnknownNameError(HPOGymError, ValueError):
+    """A space, split, metric, source, card, key or agent of that name does not exist."""
+
+
+class InvalidSettingError(HPOGymError, ValueError):
+    """A setting has a value outside its legal range."""
+
+
+class InvalidActionError(HPOGymError, ValueError):
+    """An action has the wrong shape, dtype or range, or is NaN."""
+
+
+class SplitLeakError(HPOGymError, ValueError):
+    """A combination of splits would let test datasets leak into training."""
+
+
+class UnsupportedOperatorError(HPOGymError, NotImplementedError):
+    """An ONNX graph contains an operator that the compiler does not know."""
+
+
+class DataError(HPOGymError, OSError):
+    """A data file is missing, corrupt or not what it should be."""
+
+
+class DataMissingError(DataError):
+    """A data file is in none of the places that were searched."""
+
+
+class DataIntegrityError(DataError):
+    """A data file does not match its pinned checksum, or cannot be parsed."""
+
+
+def unknown_name(
+    kind: str, name: object, allowed: Iterable[object], remedy: str = ""
+) -> UnknownNameError:
+    """Build the error for an unknown name, with its closest match first.
+
+    Args:
+        kind: What the name should have been, e.g. ``"space"``.
+        name: The offending value.
+        allowed: Every legal value.
+        remedy: A sentence that says what to do about it.
+    """
+    choices = sorted(str(choice) for choice in allowed)
+    close = difflib.get_close_matches(str(name), choices, n=1, cutoff=0.4)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    listed = ", ".join(choices) if choices else "(none)"
+    message = f"Unknown {kind} {name!r}.{hint} Allowed: {listed}."
+    return UnknownNameError(f"{message} {remedy}".rstrip())

@@ -1,0 +1,95 @@
+"""The six spaces of the bundle: what each is fitted to, and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hpo_gym.fitting.train import FitSettings
+from hpo_gym.surrogates.compact import CompactArchitecture
+
+__all__ = ["RUN_RECIPES", "SURROGATE_RECIPES", "RunRecipe", "SurrogateRecipe"]
+
+
+@dataclass(frozen=True)
+class SurrogateRecipe:
+    """A space fitted to a published YAHPO surrogate.
+
+    Args:
+        space: Name of the embedded space.
+        scenario: The YAHPO scenario.
+        settings: How the network is fitted.
+    """
+
+    space: str
+    scenario: str
+    settings: FitSettings
+
+
+@dataclass(frozen=True)
+class RunRecipe:
+    """A space fitted to genuine OpenML runs.
+
+    Args:
+        space: Name of the embedded space.
+        file: Table below ``openml_runs`` in the data folder.
+        metric: Metric column.
+        log: Hyperparameters on a log scale.
+        rename: Short names of the hyperparameters.
+    """
+
+    space: str
+    file: str
+    metric: str = "predictive_accuracy"
+    log: tuple[str, ...] = ()
+    rename: dict[str, str] = field(default_factory=dict)
+
+
+SURROGATE_RECIPES = (
+    SurrogateRecipe(
+        "rpart",
+        "rbv2_rpart",
+        FitSettings(CompactArchitecture(96, 96, 2), samples_per_task=16_000, steps=8_000),
+    ),
+    SurrogateRecipe(
+        "xgboost",
+        "rbv2_xgboost",
+        FitSettings(CompactArchitecture(128, 128, 2), samples_per_task=24_000, steps=14_000),
+    ),
+    SurrogateRecipe(
+        "ranger",
+        "rbv2_ranger@v2",
+        FitSettings(CompactArchitecture(96, 96, 2), samples_per_task=16_000, steps=9_000),
+    ),
+    SurrogateRecipe(
+        "lcbench",
+        "lcbench",
+        FitSettings(CompactArchitecture(128, 96, 2), samples_per_task=48_000, steps=9_000),
+    ),
+)
+
+RUN_RECIPES = (
+    RunRecipe(
+        "adaboost",
+        "adaboost.arff",
+        log=("adaboostclassifier__learning_rate",),
+        rename={
+            "adaboostclassifier__algorithm": "algorithm",
+            "adaboostclassifier__learning_rate": "learning_rate",
+            "adaboostclassifier__base_estimator__max_depth": "max_depth",
+            "adaboostclassifier__n_estimators": "n_estimators",
+            "columntransformer__numeric__imputer__strategy": "imputation",
+        },
+    ),
+    RunRecipe(
+        "random_forest",
+        "random_forest.arff",
+        rename={
+            "randomforestclassifier__bootstrap": "bootstrap",
+            "randomforestclassifier__criterion": "criterion",
+            "randomforestclassifier__max_features": "max_features",
+            "randomforestclassifier__min_samples_leaf": "min_samples_leaf",
+            "randomforestclassifier__min_samples_split": "min_samples_split",
+            "columntransformer__numeric__imputer__strategy": "imputation",
+        },
+    ),
+)

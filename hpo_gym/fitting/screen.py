@@ -1,0 +1,91 @@
+"""Which tasks of an original are left out of the bundle, and why.
+
+A response surface is a model of measurements; outside dense data it can promise what no training run
+would reach, and an optimiser finds such places first. A task is excluded when its best score
+
+* saturates: it comes within ``SATURATION`` of a perfect score, where the surface is flat and cannot
+  rank configurations any more;
+* stands out: it exceeds the 99 % quantile of random configurations by more than ``OUTLIER`` times
+  the distance between that quantile and the median (a spike that random search practically never sees);
+* is implausible: where genuine OpenML runs of tuned models on the same dataset are known, it
+  halves (``ERROR_SHARE``) the error of the best of them, by at least ``ERROR_MARGIN``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hpo_gym.fitting.samples import Samples
+from hpo_gym.tasks.suite import KnownRange, TaskSuite
+
+__all__ = ["ERROR_MARGIN", "ERROR_SHARE", "Exclusion", "OUTLIER", "SATURATION", "screen_tasks"]
+
+SATURATION = 1e-4
+OUTLIER = 1.0
+ERROR_SHARE = 0.5
+ERROR_MARGIN = 0.02
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """A task that is left out.
+
+    Args:
+        task: Its identity, e.g. ``"openml-dataset:31"``.
+        rule: ``saturated``, ``outlier`` or ``implausible``.
+        reason: The figures behind it.
+    """
+
+    task: str
+    rule: str
+    reason: str
+
+
+def screen_tasks(
+    suite: TaskSuite,
+    known: KnownRange,
+    samples: Samples,
+    genuine_best: Mapping[str, float] | None = None,
+) -> list[Exclusion]:
+    """Return the exclusions of a suite whose main metric is an accuracy.
+
+    Args:
+        suite: The original.
+        known: Its known range.
+        samples: Random configurations (rows marked ``random``; full evaluations are used).
+        genuine_best: Best accuracy of genuine runs, in score units, by task identity.
+    """
+    exclusions = []
+    for index, ref in enumerate(suite.tasks):
+        score = _random_scores(suite, samples, index)
+        median, high = torch.quantile(score.double(), torch.tensor([0.5, 0.99]).double()).tolist()
+        best = float(known.best[index])
+        identity = str(ref)
+        genuine = (genuine_best or {}).get(identity)
+        if best >= 1.0 - SATURATION:
+            share = float((score >= 1.0 - SATURATION).double().mean())
+            reason = f"best {best:.5f}; {share:.1%} of random configurations reach a perfect score"
+            exclusions.append(Exclusion(identity, "saturated", reason))
+        elif best - high > OUTLIER * (high - median):
+            reason = f"best {best:.4f} against a 99 % quantile of {high:.4f} and a median of {median:.4f}"
+            exclusions.append(Exclusion(identity, "outlier", reason))
+        elif genuine is not None and _implausible(best, genuine):
+            reason = f"best {best:.4f} against {genuine:.4f} for the best genuine OpenML run"
+            exclusions.append(Exclusion(identity, "implausible", reason))
+    return exclusions
+
+
+def _implausible(best: float, genuine: float) -> bool:
+    error = 1.0 - genuine
+    return (1.0 - best) < ERROR_SHARE * error and best - genuine > ERROR_MARGIN
+
+
+def _random_scores(suite: TaskSuite, samples: Samples, task: int) -> Tensor:
+    mine = samples.random & (samples.task == task)
+    if samples.fidelity is not None and suite.fidelity is not None:
+        mine &= samples.fidelity >= suite.fidelity.upper
+    return suite.to_score(samples.metrics[mine, suite.metric_column])

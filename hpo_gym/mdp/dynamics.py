@@ -1,0 +1,247 @@
+"""The dynamics of an episode, written once: ``reset`` and ``step`` on batches of tensors.
+
+Both environments are shells over :class:`Dynamics`; nothing here knows Gymnasium. Neither function
+changes its argument, with one exception for speed: the trial history of an episode is one buffer that
+every step writes its own row of. Earlier states stay valid (their trial count hides later rows); call
+``state.clone()`` before branching two continuations off one state.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hpo_gym.errors import InvalidSettingError
+from hpo_gym.mdp.actions import GridStep, Proposal, make_action_rule
+from hpo_gym.mdp.observations import Observation, make_observation_rule
+from hpo_gym.mdp.rewards import IMPROVEMENT_TOLERANCE, make_reward_rule
+from hpo_gym.mdp.settings import EpisodeSettings
+from hpo_gym.mdp.state import EpisodeState, empty_history
+from hpo_gym.tasks.suite import Evaluation, TaskSuite
+
+__all__ = ["Dynamics", "Outcome"]
+
+_FIDELITY_LEVELS = 5
+_BUDGET_TOLERANCE = 1e-4
+
+
+@dataclass
+class Outcome:
+    """What one step returned beside the next state.
+
+    Args:
+        reward: float32 ``[B]``.
+        terminated: Whether the budget is spent (or a trial repeated, where that ends an episode),
+            bool ``[B]``.
+        evaluation: Metrics of the trial.
+        legal: Whether the configuration violated no forbidden clause, bool ``[B]``. An illegal one
+            costs its trial and scores 0.
+    """
+
+    reward: Tensor
+    terminated: Tensor
+    evaluation: Evaluation
+    legal: Tensor
+
+
+class Dynamics:
+    """The rules of an episode over one task suite.
+
+    Args:
+        suite: The tasks.
+        settings: The rules.
+
+    Raises:
+        InvalidSettingError: If the suite cannot do what the settings ask for.
+    """
+
+    def __init__(self, suite: TaskSuite, settings: EpisodeSettings) -> None:
+        self.suite = suite
+        self.settings = settings
+        self.space = suite.space
+        self.shares = self._fidelity_shares()
+        least = 1.0 if self.shares is None else float(self.shares[0])
+        self.max_trials = math.ceil(settings.budget / least - 1e-6)
+        self.actions = make_action_rule(self.space, settings, self.shares)
+        self.observations = make_observation_rule(suite, settings, self.max_trials)
+        self._reward = make_reward_rule(settings, suite)
+        self._start = self._start_configuration()
+        self._keeps_history = settings.observation == "history" or settings.terminate_on_repeat
+
+    def _fidelity_shares(self) -> Tensor | None:
+        if not self.settings.multi_fidelity:
+            return None
+        fidelity = self.suite.fidelity
+        if fidelity is None:
+            raise InvalidSettingError(
+                f"multi_fidelity=True, but {self.suite.spec.source}:{self.suite.name} has no "
+                "fidelity. Use space='lcbench', whose fidelity is the number of epochs."
+            )
+        least = max(self.settings.min_fidelity, fidelity.lower / fidelity.upper)
+        steps = torch.linspace(math.log(least), 0.0, _FIDELITY_LEVELS, device=self.suite.device)
+        return torch.exp(steps)
+
+    def _start_configuration(self) -> Tensor | None:
+        if self.settings.start == "random":
+            return None
+        start = self.space.default()
+        if self.settings.start_configuration is not None:
+            values = self.space.to_dicts(start[None])[0] | dict(self.settings.start_configuration)
+            start = self.space.from_dicts([values]).to(start)[0]
+            if not bool(self.space.legal(start[None])):
+                raise InvalidSettingError(
+                    f"start_configuration={dict(self.settings.start_configuration)!r} is forbidden "
+                    "by the search space."
+                )
+        return start
+
+    def reset(
+        self, task: Tensor, draws: torch.Generator, start: Tensor | None = None
+    ) -> EpisodeState:
+        """Begin episodes.
+
+        Args:
+            task: Indices into the suite, int64 ``[B]``.
+            draws: Where random starts come from.
+            start: Configurations to start from, ``[B, D]``; default: what the settings say.
+        """
+        batch, device = len(task), task.device
+        if start is None:
+            start = self._start
+        if start is None:
+            u = self.space.sample(batch, draws)
+        else:
+            u = self.space.snap(start.expand(batch, -1)).clone()
+        u, level = self.actions.start_level(u)
+        zero = torch.zeros(batch, device=device)
+        count = torch.zeros(batch, dtype=torch.int64, device=device)
+        last = 0 if self.shares is None else len(self.shares) - 1
+        history = None
+        if self._keeps_history:
+            history = empty_history(batch, self.max_trials, self.space.dimension, u.device)
+        state = EpisodeState(
+            task=task,
+            u=u,
+            active=self.space.active(u),
+            level=level,
+            score=zero,
+            incumbent=zero,
+            initial=zero,
+            trial=count,
+            spent=zero,
+            fidelity=zero,
+            fidelity_level=count + last,
+            repeated=torch.zeros(batch, dtype=torch.bool, device=device),
+            returns=zero,
+            history=history,
+        )
+        if self.settings.start == "none":
+            return state
+        share = None if self.shares is None else torch.ones(batch, device=device)
+        first = Proposal(u, state.active, level, share, state.fidelity_level)
+        state, _ = self._evaluate(state, first)
+        state.initial = state.score
+        state.returns = zero
+        return state
+
+    def step(self, state: EpisodeState, action: Tensor) -> tuple[EpisodeState, Outcome]:
+        """Advance every episode by one trial.
+
+        Args:
+            state: Where the episodes stand.
+            action: Checked actions (see ``Dynamics.actions.check``): int64 ``[B]`` or float32
+                ``[B, D]``.
+        """
+        return self._evaluate(state, self.actions.propose(state, action))
+
+    def _evaluate(self, state: EpisodeState, proposal: Proposal) -> tuple[EpisodeState, Outcome]:
+        share, fidelity = proposal.fidelity, None
+        if share is None:
+            share = torch.ones_like(state.spent)
+        else:
+            # The last trial of an episode gets what is left of the budget, and no more.
+            share = torch.minimum(share, self.settings.budget - state.spent)
+            fidelity = self._natural_fidelity(share)
+        evaluation = self.suite.evaluate(state.task, proposal.u, proposal.active, fidelity)
+        score, legal = evaluation.score, torch.ones_like(proposal.active[:, 0])
+        if self.space.has_forbidden:
+            legal = self.space.legal(proposal.u)
+            score = score * legal
+        gained = score - state.incumbent > IMPROVEMENT_TOLERANCE
+        incumbent = torch.where(gained, score, state.incumbent)
+        reward = self._reward(state.task, score, state.score, state.incumbent, incumbent)
+        spent = state.spent + share
+        repeated = state.repeated
+        if self._keeps_history:
+            repeated = self._record(state, proposal, score, share)
+        following = EpisodeState(
+            task=state.task,
+            u=proposal.u,
+            active=proposal.active,
+            level=proposal.level,
+            score=score,
+            incumbent=incumbent,
+            initial=state.initial,
+            trial=state.trial + 1,
+            spent=spent,
+            fidelity=share,
+            fidelity_level=proposal.fidelity_level,
+            repeated=repeated,
+            returns=state.returns + reward,
+            history=state.history,
+        )
+        terminated = spent > self.settings.budget - _BUDGET_TOLERANCE
+        if self.settings.terminate_on_repeat:
+            terminated = terminated | repeated
+        if self.shares is not None:
+            # What is left would not buy the cheapest evaluation.
+            least = float(self.shares[0]) - _BUDGET_TOLERANCE
+            terminated = terminated | (self.settings.budget - spent < least)
+        return following, Outcome(reward, terminated, evaluation, legal)
+
+    def _natural_fidelity(self, share: Tensor) -> Tensor:
+        fidelity = self.suite.fidelity
+        assert fidelity is not None  # _fidelity_shares refused such a suite
+        value = share * fidelity.upper
+        if fidelity.integer:
+            value = value.round()
+        return value.clamp(fidelity.lower, fidelity.upper)
+
+    def _record(
+        self, state: EpisodeState, proposal: Proposal, score: Tensor, share: Tensor
+    ) -> Tensor:
+        """Write the trial into the history and return whether it repeats an earlier one."""
+        history = state.history
+        assert history is not None  # reset made one whenever _keeps_history
+        shown = proposal.u * proposal.active
+        repeated = state.repeated
+        if self.settings.terminate_on_repeat:
+            position = torch.arange(self.max_trials, device=shown.device)
+            done = position < state.trial[:, None]
+            same = (history.u == shown[:, None]).all(2) & (
+                history.active == proposal.active[:, None]
+            ).all(2)
+            repeated = (same & done).any(1)
+        row = state.trial.clamp(max=self.max_trials - 1)
+        batch = torch.arange(len(row), device=row.device)
+        history.u[batch, row] = shown
+        history.active[batch, row] = proposal.active
+        history.score[batch, row] = score
+        history.fidelity[batch, row] = share
+        return repeated
+
+    def observe(self, state: EpisodeState) -> Observation:
+        """Return the observation of a batch of states."""
+        return self.observations.observe(state)
+
+    def action_mask(self, state: EpisodeState) -> Tensor | None:
+        """Return which actions are legal, bool ``[B, A]``, or ``None`` for continuous actions."""
+        return self.actions.mask(state)
+
+    @property
+    def moves_on_grid(self) -> bool:
+        """Whether actions are single steps on the grid."""
+        return isinstance(self.actions, GridStep)

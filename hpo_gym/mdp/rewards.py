@@ -1,0 +1,88 @@
+"""The four rewards, each with its range and what it needs to know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from hpo_gym.mdp.settings import EpisodeSettings
+from hpo_gym.tasks.suite import TaskSuite
+
+__all__ = ["IMPROVEMENT_TOLERANCE", "LOG_REGRET_CAP", "RewardRule", "make_reward_rule"]
+
+#: A score counts as better only when it is better by more than this. The same configuration alone
+#: and in a batch differs in the last bits of float32; without a tolerance that noise is a reward.
+IMPROVEMENT_TOLERANCE = 1e-6
+
+#: Largest ``log_regret`` reward: a normalised regret below ``10**-4`` counts as ``10**-4``.
+LOG_REGRET_CAP = 4.0
+
+#: ``(task, score, previous score, previous incumbent, incumbent) -> reward``, all ``[B]``.
+RewardRule = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+def make_reward_rule(settings: EpisodeSettings, suite: TaskSuite) -> RewardRule:
+    """Return the reward function for ``settings.reward`` and ``settings.reward_scale``.
+
+    ===============  ============================================  ==============  =================
+    kind             reward of a trial                             range           knows
+    ===============  ============================================  ==============  =================
+    ``improvement``  ``max(0, score - incumbent)``; sums to the    [0, 1]          its own trials
+                     final incumbent minus the first score
+    ``delta``        ``max(0, score - previous score)`` (Hyp-RL,   [0, 1]          its own trials
+                     arXiv 1906.11527); can be farmed by going
+                     back and forth
+    ``score``        the trial's score                             [0, 1]          its own trials
+    ``log_regret``   ``-log10`` of the incumbent's normalised      [0, 4]          the task's optimum
+                     regret
+    ===============  ============================================  ==============  =================
+
+    ``reward_scale="range"`` divides the first three by ``best - worst`` of the task.
+
+    Raises:
+        InvalidSettingError: If the reward needs a range that the suite does not know.
+    """
+    if settings.reward == "log_regret":
+        suite.require_range()
+
+        def log_regret(
+            task: Tensor, score: Tensor, previous: Tensor, before: Tensor, incumbent: Tensor
+        ) -> Tensor:
+            regret = suite.regret(task, incumbent).clamp(10.0**-LOG_REGRET_CAP, 1.0)
+            return -torch.log10(regret)
+
+        return log_regret
+
+    plain = {"improvement": _improvement, "delta": _delta, "score": _score}[settings.reward]
+    if settings.reward_scale == "none":
+        return plain
+    known = suite.require_range()
+    inverse = 1.0 / (known.best - known.worst)
+
+    def scaled(
+        task: Tensor, score: Tensor, previous: Tensor, before: Tensor, incumbent: Tensor
+    ) -> Tensor:
+        return plain(task, score, previous, before, incumbent) * inverse[task]
+
+    return scaled
+
+
+def _improvement(
+    task: Tensor, score: Tensor, previous: Tensor, before: Tensor, incumbent: Tensor
+) -> Tensor:
+    return incumbent - before
+
+
+def _delta(
+    task: Tensor, score: Tensor, previous: Tensor, before: Tensor, incumbent: Tensor
+) -> Tensor:
+    change = score - previous
+    return torch.where(change > IMPROVEMENT_TOLERANCE, change, torch.zeros_like(change))
+
+
+def _score(
+    task: Tensor, score: Tensor, previous: Tensor, before: Tensor, incumbent: Tensor
+) -> Tensor:
+    return score.clone()

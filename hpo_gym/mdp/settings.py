@@ -1,0 +1,127 @@
+"""What an episode is: one frozen dataclass, checked once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+from hpo_gym.errors import InvalidSettingError, unknown_name
+
+__all__ = [
+    "ActionKind",
+    "EpisodeSettings",
+    "ObservationKind",
+    "RewardKind",
+    "RewardScale",
+    "StartKind",
+]
+
+ActionKind = Literal["grid_step", "grid_choice", "continuous"]
+ObservationKind = Literal["flat", "history"]
+RewardKind = Literal["improvement", "delta", "score", "log_regret"]
+RewardScale = Literal["none", "range"]
+StartKind = Literal["default", "random", "fixed", "none"]
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "action": get_args(ActionKind),
+    "observation": get_args(ObservationKind),
+    "reward": get_args(RewardKind),
+    "reward_scale": get_args(RewardScale),
+    "start": get_args(StartKind),
+}
+
+
+@dataclass(frozen=True)
+class EpisodeSettings:
+    """The rules of an episode.
+
+    Args:
+        budget: Full evaluations an episode may spend, ``T``. The evaluation at reset costs one.
+        action: ``grid_step`` (``Discrete(2D)``: one hyperparameter one notch down or up),
+            ``grid_choice`` (``Discrete(grid size)``: any grid configuration; Hyp-RL), or
+            ``continuous`` (``Box [0, 1]^D``: the next configuration in the unit cube).
+        observation: ``flat`` (one vector) or ``history`` (all trials so far, padded to ``T``).
+        reward: ``improvement`` (gain over the incumbent, telescopes to the final gain), ``delta``
+            (positive part of the change from the previous trial; Hyp-RL), ``score`` (the trial's
+            score) or ``log_regret`` (``-log10`` of the incumbent's normalised regret).
+        reward_scale: ``none``, or ``range`` to divide ``improvement``, ``delta`` and ``score`` by the
+            task's known range. It uses knowledge of the test objective: for training only.
+        start: Which configuration is evaluated at reset: the space's ``default``, a ``random`` one,
+            a ``fixed`` one (``start_configuration``), or ``none``: the agent's first action is
+            the first evaluation (not with ``grid_step``).
+        start_configuration: Hyperparameter values by name, for ``start="fixed"``. Names left out
+            keep their default.
+        levels: Grid levels ``L`` per numeric hyperparameter; ``None`` means 10 for ``grid_step`` and
+            the largest number that keeps the grid at or below 4,096 points for ``grid_choice``.
+        multi_fidelity: Whether actions also choose the fidelity, and pay its cost.
+        min_fidelity: Smallest share of a full evaluation that a multi-fidelity action may choose, in
+            ``(0, 1]``; never below what the objective offers.
+        terminate_on_repeat: End the episode when the previous trials already hold the chosen
+            configuration (Hyp-RL).
+
+    Raises:
+        UnknownNameError: For an unknown kind.
+        InvalidSettingError: For a value outside its range or an impossible combination.
+    """
+
+    budget: int = 50
+    action: ActionKind = "grid_step"
+    observation: ObservationKind = "flat"
+    reward: RewardKind = "improvement"
+    reward_scale: RewardScale = "none"
+    start: StartKind = "default"
+    start_configuration: Mapping[str, Any] | None = None
+    levels: int | None = None
+    multi_fidelity: bool = False
+    min_fidelity: float = 0.1
+    terminate_on_repeat: bool = False
+
+    def __post_init__(self) -> None:
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise unknown_name(name, getattr(self, name), allowed)
+        _require_integer("budget", self.budget, 1, "the evaluation at reset already costs one")
+        if self.levels is not None:
+            _require_integer("levels", self.levels, 2, "a grid needs two levels")
+        if not 0.0 < self.min_fidelity <= 1.0:
+            raise InvalidSettingError(
+                f"min_fidelity={self.min_fidelity!r} must lie in (0, 1]: it is a share of a full "
+                "evaluation."
+            )
+        if self.start == "none" and self.action == "grid_step":
+            raise InvalidSettingError(
+                "start='none' needs action='continuous' or 'grid_choice': a grid step needs a "
+                "configuration to step from. Use start='default' or 'random'."
+            )
+        if (self.start == "fixed") != (self.start_configuration is not None):
+            raise InvalidSettingError(
+                f"start={self.start!r} with start_configuration={self.start_configuration!r}: "
+                "give start='fixed' and a start_configuration together."
+            )
+        if self.start != "none" and self.budget < 2:
+            raise InvalidSettingError(
+                f"budget={self.budget} is spent by the evaluation at reset (start="
+                f"{self.start!r}) and leaves no action. Use budget >= 2, or start='none'."
+            )
+        if self.reward == "log_regret" and self.reward_scale != "none":
+            raise InvalidSettingError(
+                "reward='log_regret' is already relative to the task's range; "
+                "use reward_scale='none'."
+            )
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> EpisodeSettings:
+        """Build settings from keyword arguments; an unknown key is an error with the closest name."""
+        known = [field.name for field in fields(cls)]
+        for key in values:
+            if key not in known:
+                raise unknown_name("episode setting", key, known)
+        return cls(**values)
+
+
+def _require_integer(name: str, value: object, least: int, why: str) -> None:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or not math.isfinite(value) or value < least:  # type: ignore[arg-type, operator]
+        raise InvalidSettingError(f"{name}={value!r} must be an integer >= {least}: {why}.")

@@ -1,0 +1,154 @@
+"""Registration of environments from cards: one YAML file per id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import yaml
+
+from hpo_gym.errors import DataIntegrityError, InvalidSettingError, unknown_name
+from hpo_gym.mdp.settings import EpisodeSettings
+
+__all__ = ["EnvironmentCard", "packaged_cards", "register_card", "register_packaged_cards"]
+
+
+@dataclass(frozen=True)
+class EnvironmentCard:
+    """What is registered under one id.
+
+    Args:
+        id: The Gymnasium id, e.g. ``HPO-OpenML-v0``.
+        description: One paragraph.
+        source: Where the tasks come from.
+        space: Default search space.
+        split: Default split.
+        protocol: Default split protocol.
+        metric: Optimised metric; ``None`` means the source's main one.
+        source_options: Further arguments of the source's loader.
+        episode: Fields of :class:`~hpo_gym.mdp.EpisodeSettings`.
+        entry_point: Class of the scalar environment.
+        vector_entry_point: Class of the vector environment.
+
+    Raises:
+        UnknownNameError: For an unknown episode setting.
+    """
+
+    id: str
+    description: str
+    source: str
+    space: str | None = None
+    split: str = "train"
+    protocol: str = "dataset-disjoint"
+    metric: str | None = None
+    source_options: Mapping[str, Any] = field(default_factory=dict)
+    episode: Mapping[str, Any] = field(default_factory=dict)
+    entry_point: str = "hpo_gym.envs:HPOEnv"
+    vector_entry_point: str = "hpo_gym.envs:HPOVectorEnv"
+
+    def __post_init__(self) -> None:
+        EpisodeSettings.from_mapping(self.episode)
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], origin: str = "card") -> EnvironmentCard:
+        """Build a card from parsed YAML.
+
+        Raises:
+            UnknownNameError: For an unknown key, with the closest match.
+            InvalidSettingError: If ``id``, ``description`` or ``source`` is missing.
+        """
+        known = [item.name for item in fields(cls)]
+        for key in values:
+            if key not in known:
+                raise unknown_name(f"key in {origin}", key, known)
+        for key in ("id", "description", "source"):
+            if not values.get(key):
+                raise InvalidSettingError(f"{origin} needs a value for {key!r}.")
+        return cls(**values)
+
+    @classmethod
+    def read(cls, path: str | Path) -> EnvironmentCard:
+        """Read a card file.
+
+        Raises:
+            DataIntegrityError: If the file is not a YAML mapping.
+        """
+        path = Path(path)
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise DataIntegrityError(f"Cannot read environment card {path}: {error}") from error
+        if not isinstance(values, dict):
+            raise DataIntegrityError(f"Environment card {path} must be a YAML mapping.")
+        return cls.from_mapping(values, f"environment card {path.name}")
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of the environment's constructor."""
+        arguments: dict[str, Any] = {
+            "source": self.source,
+            "space": self.space,
+            "split": self.split,
+            "protocol": self.protocol,
+            "metric": self.metric,
+            "source_options": dict(self.source_options) or None,
+        }
+        return arguments | dict(self.episode)
+
+
+def register_card(card: EnvironmentCard | Mapping[str, Any] | str | Path) -> str:
+    """Register an environment with Gymnasium and return its id.
+
+    Args:
+        card: A card, its fields as a mapping, or the path of a YAML file.
+
+    Raises:
+        UnknownNameError: For an unknown key or setting.
+        InvalidSettingError: If the id is taken by another environment, or a value is illegal.
+        DataIntegrityError: If the file cannot be read.
+    """
+    if isinstance(card, str | Path):
+        card = EnvironmentCard.read(card)
+    elif isinstance(card, Mapping):
+        card = EnvironmentCard.from_mapping(card)
+    taken = gym.registry.get(card.id)
+    if taken is not None:
+        if taken.kwargs == card.arguments() and taken.entry_point == card.entry_point:
+            return card.id
+        raise InvalidSettingError(
+            f"The id {card.id!r} is already registered with other arguments. Give the card another "
+            "id, e.g. with a higher version suffix."
+        )
+    gym.register(
+        id=card.id,
+        entry_point=card.entry_point,
+        vector_entry_point=card.vector_entry_point,
+        kwargs=card.arguments(),
+    )
+    return card.id
+
+
+def packaged_cards() -> list[Path]:
+    """Return the card files that travel with hpo_gym, sorted by name.
+
+    An installed wheel holds them as package data; a checkout, in its ``envs_registry`` folder.
+
+    Raises:
+        DataIntegrityError: If the installation holds none.
+    """
+    package = Path(__file__).resolve().parent
+    for folder in (package / "envs_registry", package.parent / "envs_registry"):
+        cards = sorted(folder.glob("*.yaml"))
+        if cards:
+            return cards
+    raise DataIntegrityError(
+        f"This installation of hpo_gym holds no environment cards (looked beside {package}). "
+        "Reinstall it: `pip install --force-reinstall hpo_gym`."
+    )
+
+
+def register_packaged_cards() -> list[str]:
+    """Register every packaged card and return the ids."""
+    return [register_card(path) for path in packaged_cards()]

@@ -1,0 +1,120 @@
+"""Reading and writing the files of the embedded bundle.
+
+A space is two files, ``<space>.json`` (everything but tensors) and ``<space>.safetensors`` (network weights
+in half precision, ranges in single precision); ``manifest.json`` holds the SHA-256 of all of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from hpo_gym.errors import DataIntegrityError, DataMissingError, unknown_name
+
+__all__ = ["BUNDLE_FOLDER", "bundled_spaces", "read_bundle", "sha256", "write_atomic", "write_bundle"]
+
+#: Where the bundle lies inside the package.
+BUNDLE_FOLDER = Path(__file__).resolve().parent.parent / "data" / "bundle"
+
+_REPAIR = "Reinstall hpo_gym, or refit the bundle with `python -m hpo_gym.fit_bundle`."
+
+
+def sha256(data: bytes) -> str:
+    """Return the SHA-256 of some bytes in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that readers see the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _manifest(folder: Path) -> dict[str, str]:
+    path = folder / "manifest.json"
+    if not path.exists():
+        return {}
+    try:
+        manifest: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataIntegrityError(f"{path} is not JSON: {error}. {_REPAIR}") from error
+    return manifest
+
+
+def bundled_spaces(folder: Path = BUNDLE_FOLDER) -> list[str]:
+    """Return the names of the embedded spaces."""
+    return sorted(Path(name).stem for name in _manifest(folder) if name.endswith(".safetensors"))
+
+
+def _read_checked(folder: Path, name: str, manifest: Mapping[str, str]) -> bytes:
+    path = folder / name
+    if name not in manifest or not path.exists():
+        raise DataMissingError(f"The bundle in {folder} has no {name}. {_REPAIR}")
+    data = path.read_bytes()
+    found = sha256(data)
+    if found != manifest[name]:
+        raise DataIntegrityError(
+            f"{path} is corrupt: its SHA-256 is {found}, expected {manifest[name]}. {_REPAIR}"
+        )
+    return data
+
+
+def read_bundle(
+    space: str, folder: Path = BUNDLE_FOLDER
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return header and tensors of an embedded space, checked against the manifest.
+
+    Raises:
+        UnknownNameError: If the bundle has no such space.
+        DataMissingError: If a file is missing.
+        DataIntegrityError: If a file does not match its checksum.
+    """
+    from safetensors.torch import load
+
+    manifest = _manifest(folder)
+    spaces = bundled_spaces(folder)
+    if space not in spaces:
+        if not spaces:
+            raise DataMissingError(f"There is no bundle in {folder}. {_REPAIR}")
+        raise unknown_name(
+            "embedded space",
+            space,
+            spaces,
+            "Other spaces come with source='yahpo' (`python -m hpo_gym.download yahpo`).",
+        )
+    header = json.loads(_read_checked(folder, f"{space}.json", manifest))
+    return header, load(_read_checked(folder, f"{space}.safetensors", manifest))
+
+
+def write_bundle(
+    space: str,
+    header: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    folder: Path = BUNDLE_FOLDER,
+) -> int:
+    """Write a space and its checksums; return its size in bytes."""
+    from safetensors.torch import save
+
+    files = {
+        f"{space}.json": (json.dumps(header, indent=1, sort_keys=True) + "\n").encode(),
+        f"{space}.safetensors": save({key: value.contiguous() for key, value in tensors.items()}),
+    }
+    manifest = _manifest(folder)
+    for name, data in files.items():
+        write_atomic(folder / name, data)
+        manifest[name] = sha256(data)
+    write_atomic(
+        folder / "manifest.json", (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()
+    )
+    return sum(len(data) for data in files.values())

@@ -1,0 +1,175 @@
+"""Narrowing a search space, and removing what has become constant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from hpo_gym.errors import InvalidSettingError
+from hpo_gym.spaces.spec import Atom, Clause, Column, Relation, SpaceSpec, Value, parents, renumber
+
+__all__ = ["drop_constants", "restrict"]
+
+
+def restrict(spec: SpaceSpec, changes: Mapping[str, Any]) -> SpaceSpec:
+    """See :meth:`hpo_gym.spaces.SpaceSpec.restrict`."""
+    columns = list(spec.columns)
+    moved: dict[int, list[int]] = {}
+    for name, change in changes.items():
+        index = spec.position(name)
+        before = columns[index]
+        columns[index] = _narrow(before, change)
+        if not before.is_numeric:
+            moved[index] = [before.index(choice) for choice in columns[index].choices]
+        elif not columns[index].is_numeric:
+            # A fixed number: tests of it are decided as tests of its only choice.
+            moved[index] = []
+    old = spec.columns
+    conditions = {
+        child: _rewrite(clauses, old, columns, moved) for child, clauses in spec.conditions.items()
+    }
+    return SpaceSpec(tuple(columns), conditions, _rewrite(spec.forbidden, old, columns, moved))
+
+
+def _narrow(column: Column, change: Any) -> Column:
+    if isinstance(change, tuple):
+        return _narrow_range(column, change)
+    if isinstance(change, list):
+        choices = tuple(column.choices[column.index(value)] for value in change)
+        if not choices:
+            raise InvalidSettingError(f"{column.name!r}: a restriction to no choice at all.")
+        default = column.default if column.default in choices else choices[0]
+        return replace(column, choices=choices, default=default)
+    if column.is_numeric:
+        number = column.number(change)
+        if not column.lower <= number <= column.upper:
+            raise InvalidSettingError(
+                f"{column.name}={change!r} lies outside [{column.lower}, {column.upper}]."
+            )
+        value = column.value(number)
+    else:
+        value = column.choices[column.index(change)]
+    return Column(column.name, "constant", choices=(value,), default=value)
+
+
+def _narrow_range(column: Column, bounds: tuple[float, float]) -> Column:
+    if not column.is_numeric or len(bounds) != 2:
+        raise InvalidSettingError(
+            f"{column.name!r} ({column.kind}) cannot be restricted to {bounds!r}: give a tuple "
+            "(lower, upper) for a number, a list of choices otherwise, or one value."
+        )
+    lower, upper = bounds
+    if not column.lower <= lower < upper <= column.upper:
+        raise InvalidSettingError(
+            f"{column.name!r}: [{lower}, {upper}] is no range within "
+            f"[{column.lower}, {column.upper}]."
+        )
+    default = column.value(min(max(column.number(column.default), lower), upper))
+    return replace(column, lower=lower, upper=upper, default=default)
+
+
+def _rewrite(
+    clauses: Sequence[Clause],
+    old: Sequence[Column],
+    new: Sequence[Column],
+    moved: Mapping[int, list[int]],
+) -> tuple[Clause, ...]:
+    """Return clauses whose tests of choices use the new positions."""
+    return tuple(
+        tuple(_rewrite_test(test, old, new, moved) for test in clause) for clause in clauses
+    )
+
+
+def _rewrite_test(
+    test: Atom | Relation,
+    old: Sequence[Column],
+    new: Sequence[Column],
+    moved: Mapping[int, list[int]],
+) -> Atom | Relation:
+    if isinstance(test, Relation):
+        if test.left in moved or test.right in moved:
+            names = old[test.left].name, old[test.right].name
+            raise InvalidSettingError(
+                f"{names[0]!r} and {names[1]!r} are compared by a forbidden relation: neither can "
+                "be fixed or lose choices."
+            )
+        return test
+    if test.parent not in moved:
+        return test
+    before, after = old[test.parent], new[test.parent]
+    numbers = [before.number(choice) for choice in after.choices]
+    held = tuple(float(i) for i, number in enumerate(numbers) if test.holds(number))
+    return Atom(test.parent, "in", held)
+
+
+def drop_constants(spec: SpaceSpec) -> tuple[SpaceSpec, dict[str, Value]]:
+    """See :meth:`hpo_gym.spaces.SpaceSpec.drop_constants`."""
+    conditions = dict(spec.conditions)
+    never: set[int] = set()
+    for level in spec.levels():
+        for child in level:
+            clauses = _decide(conditions[child], spec.columns, conditions, never)
+            if clauses is None:
+                del conditions[child]
+            elif not clauses:
+                never.add(child)
+            else:
+                conditions[child] = clauses
+    forbidden = _decide(spec.forbidden, spec.columns, conditions, never)
+    if forbidden is None:
+        raise InvalidSettingError(
+            "Every configuration of this restricted space is forbidden: a forbidden clause holds "
+            "for the values that were fixed."
+        )
+    constant = {i for i, column in enumerate(spec.columns) if column.cardinality == 1}
+    tested = {i for clauses in (*conditions.values(), forbidden) for i in parents(clauses)}
+    # A constant that is itself conditional and decides others must stay: its activity is the test.
+    dropped = (constant - (tested & set(conditions))) | never
+    values = {
+        spec.columns[i].name: spec.columns[i].choices[0]
+        for i in sorted(constant - never)
+        if i in dropped
+    }
+    kept = [i for i in range(len(spec.columns)) if i not in dropped]
+    move = {old: new for new, old in enumerate(kept)}
+    return (
+        SpaceSpec(
+            tuple(spec.columns[i] for i in kept),
+            {
+                move[child]: renumber(clauses, move)
+                for child, clauses in conditions.items()
+                if child not in dropped
+            },
+            renumber(forbidden, move),
+        ),
+        values,
+    )
+
+
+def _decide(
+    clauses: Sequence[Clause],
+    columns: Sequence[Column],
+    conditions: Mapping[int, tuple[Clause, ...]],
+    never: set[int],
+) -> tuple[Clause, ...] | None:
+    """Return what is left of a disjunction once decidable tests are decided; ``None``: always true."""
+    left = []
+    for clause in clauses:
+        open_tests: list[Atom | Relation] = []
+        possible = True
+        for test in clause:
+            if isinstance(test, Relation):
+                possible &= test.left not in never and test.right not in never
+                open_tests.append(test)
+                continue
+            truth = [test.holds(float(i)) for i in range(len(columns[test.parent].choices))]
+            if test.parent in never or (truth and not any(truth)):
+                possible = False
+            elif not (truth and all(truth) and test.parent not in conditions):
+                open_tests.append(test)
+        if possible and not open_tests:
+            return None
+        if possible:
+            left.append(tuple(open_tests))
+    return tuple(left)

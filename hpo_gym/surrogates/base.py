@@ -1,0 +1,140 @@
+"""The contract of an objective that answers in batches of tensors."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from hpo_gym.errors import InvalidSettingError, unknown_name
+
+__all__ = ["Fidelity", "Metric", "Surrogate"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One measured quantity of an evaluation.
+
+    Args:
+        name: The name in its source, e.g. ``"acc"``.
+        minimize: Whether smaller is better.
+        lower: Smallest legal value; anything below is clipped and counted.
+        upper: Largest legal value; anything above is clipped and counted.
+        unit: ``""`` for a ratio, ``"%"``, ``"s"``, ``"MB"`` ...
+        trusted: ``False`` where the source is known to be wrong (see the card's known defects).
+    """
+
+    name: str
+    minimize: bool
+    lower: float
+    upper: float
+    unit: str = ""
+    trusted: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.lower < self.upper:
+            raise InvalidSettingError(
+                f"Metric {self.name!r} needs lower < upper, got [{self.lower}, {self.upper}]."
+            )
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How cheaply an evaluation may be done, in natural units (epochs, share of the data).
+
+    ``upper`` is a full evaluation and costs one unit of budget; ``f`` costs ``f / upper``.
+    """
+
+    name: str
+    lower: float
+    upper: float
+    integer: bool = False
+
+
+class Surrogate(nn.Module, ABC):
+    """An objective ``(task [B], u [B, D], fidelity [B]) -> metrics [B, K]``.
+
+    Deterministic given its arguments; ``.to(device)`` moves everything it needs. Subclasses set the
+    four attributes below before use and implement :meth:`predict`.
+
+    Attributes:
+        metrics: The ``K`` metrics in the order of the output's columns.
+        num_tasks: ``N``; task indices are ``0 .. N - 1``.
+        num_hyperparameters: ``D``.
+        fidelity: The fidelity that may be asked for, or ``None``.
+    """
+
+    metrics: tuple[Metric, ...]
+    num_tasks: int
+    num_hyperparameters: int
+    fidelity: Fidelity | None = None
+
+    @abstractmethod
+    def predict(
+        self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None = None
+    ) -> Tensor:
+        """Evaluate without checks: the hot path of the environments.
+
+        Args:
+            task: Task indices, int64 ``[B]``.
+            u: Configurations in the unit cube, float32 ``[B, D]``, in the declared column order.
+            active: Which hyperparameters are active, bool ``[B, D]``.
+            fidelity: Natural units, float32 ``[B]``; ``None`` means a full evaluation.
+
+        Returns:
+            Raw metric values, float32 ``[B, K]``, unclipped.
+        """
+
+    def forward(
+        self,
+        task: Tensor,
+        u: Tensor,
+        fidelity: Tensor | None = None,
+        active: Tensor | None = None,
+    ) -> Tensor:
+        """Check the arguments, then :meth:`predict`.
+
+        ``active`` defaults to all active, which is right for a space without conditions.
+
+        Raises:
+            InvalidSettingError: If a shape, a task index, a coordinate (NaN included) or a fidelity
+                is out of bounds.
+        """
+        batch = task.shape[0] if task.ndim == 1 else -1
+        if u.shape != (batch, self.num_hyperparameters):
+            raise InvalidSettingError(
+                f"Expected task [B] and u [B, {self.num_hyperparameters}], got task "
+                f"{list(task.shape)} and u {list(u.shape)}."
+            )
+        if not bool(((task >= 0) & (task < self.num_tasks)).all()):
+            raise InvalidSettingError(f"Task indices must lie in 0 .. {self.num_tasks - 1}.")
+        if not bool(((u >= 0) & (u <= 1)).all()):
+            raise InvalidSettingError("Configurations must lie in [0, 1]^D and hold no NaN.")
+        if fidelity is not None:
+            self._check_fidelity(fidelity, batch)
+        if active is None:
+            active = torch.ones_like(u, dtype=torch.bool)
+        return self.predict(task, u, active, fidelity)
+
+    def _check_fidelity(self, fidelity: Tensor, batch: int) -> None:
+        if self.fidelity is None:
+            raise InvalidSettingError("This objective has no fidelity; leave fidelity=None.")
+        inside = (fidelity >= self.fidelity.lower) & (fidelity <= self.fidelity.upper)
+        if fidelity.shape != (batch,) or not bool(inside.all()):
+            raise InvalidSettingError(
+                f"Fidelity {self.fidelity.name!r} must be [B] within "
+                f"[{self.fidelity.lower}, {self.fidelity.upper}]."
+            )
+
+    def metric_index(self, name: str) -> int:
+        """Return the output column of metric ``name``.
+
+        Raises:
+            UnknownNameError: If there is no such metric.
+        """
+        names = [metric.name for metric in self.metrics]
+        if name not in names:
+            raise unknown_name("metric", name, names)
+        return names.index(name)

@@ -1,0 +1,242 @@
+"""A task suite: one search space, one objective, many datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hpo_gym.errors import InvalidSettingError, unknown_name
+from hpo_gym.spaces import SearchSpace
+from hpo_gym.surrogates.base import Fidelity, Metric, Surrogate
+from hpo_gym.tasks.ref import TaskRef
+
+__all__ = ["Evaluation", "KnownRange", "SuiteSpec", "TaskSuite"]
+
+
+@dataclass
+class Evaluation:
+    """What one batch of evaluations returned.
+
+    Args:
+        score: The suite's main metric on its legal range, oriented so that 1 is best: float32 ``[B]``
+            in ``[0, 1]``.
+        metrics: Every metric in its own unit, clipped to its legal range: float32 ``[B, K]``.
+        clipped: Whether any metric of the row was outside its legal range: bool ``[B]``.
+    """
+
+    score: Tensor
+    metrics: Tensor
+    clipped: Tensor
+
+
+@dataclass(frozen=True)
+class KnownRange:
+    """Worst, typical and best score of every task, in score units, and how they were found.
+
+    Args:
+        worst: Smallest score of the Sobol sample, ``[N]``.
+        median: Median score of the Sobol sample, ``[N]``.
+        best: Largest score found by sample, gradient refinement and local search, ``[N]``.
+        best_u: The configuration that reached ``best``, ``[N, D]``.
+        method: One sentence that says how they were found.
+    """
+
+    worst: Tensor
+    median: Tensor
+    best: Tensor
+    best_u: Tensor
+    method: str
+
+    def to(self, device: torch.device | str) -> KnownRange:
+        """Return the same range on ``device``."""
+        return KnownRange(
+            self.worst.to(device),
+            self.median.to(device),
+            self.best.to(device),
+            self.best_u.to(device),
+            self.method,
+        )
+
+
+@dataclass(frozen=True)
+class SuiteSpec:
+    """What a :class:`TaskSuite` is made of, apart from its tensors."""
+
+    name: str
+    source: str
+    metric: str
+    tasks: tuple[TaskRef, ...]
+    cost_metric: str | None = None
+    notes: tuple[str, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+class TaskSuite(nn.Module):
+    """Search space + objective + meta-features + known range of ``N`` tasks.
+
+    Args:
+        spec: Names, task identities and provenance.
+        space: The search space, shared by all tasks.
+        surrogate: The objective.
+        meta_features: Standardised on training tasks, float32 ``[N, M]``; ``M`` may be 0.
+        known_range: Worst, median and best score of every task, or ``None`` where not yet known.
+
+    Raises:
+        InvalidSettingError: If the parts disagree about ``N`` or ``D``.
+        UnknownNameError: If ``spec.metric`` or ``spec.cost_metric`` is no metric of the surrogate.
+    """
+
+    lower: Tensor
+    upper: Tensor
+    meta_features: Tensor
+
+    def __init__(
+        self,
+        spec: SuiteSpec,
+        space: SearchSpace,
+        surrogate: Surrogate,
+        meta_features: Tensor,
+        known_range: KnownRange | None = None,
+    ) -> None:
+        super().__init__()
+        count = len(spec.tasks)
+        if not (surrogate.num_tasks == meta_features.shape[0] == count):
+            raise InvalidSettingError(
+                f"Suite {spec.name!r} names {count} tasks, its surrogate has "
+                f"{surrogate.num_tasks} and its meta-features {meta_features.shape[0]}."
+            )
+        if surrogate.num_hyperparameters != space.dimension:
+            raise InvalidSettingError(
+                f"Suite {spec.name!r}: the space has {space.dimension} hyperparameters, the "
+                f"surrogate {surrogate.num_hyperparameters}."
+            )
+        self.spec = spec
+        self.space = space
+        self.surrogate = surrogate
+        self.known_range = known_range
+        self.metric_column = surrogate.metric_index(spec.metric)
+        self.cost_column = (
+            None if spec.cost_metric is None else surrogate.metric_index(spec.cost_metric)
+        )
+        metrics = surrogate.metrics
+        self.register_buffer("lower", torch.tensor([m.lower for m in metrics]), persistent=False)
+        self.register_buffer("upper", torch.tensor([m.upper for m in metrics]), persistent=False)
+        self.register_buffer("meta_features", meta_features.float(), persistent=False)
+        main = self.metric
+        self._score_scale = (-1.0 if main.minimize else 1.0) / (main.upper - main.lower)
+        self._score_offset = main.upper if main.minimize else main.lower
+        self._positions = {ref: index for index, ref in enumerate(spec.tasks)}
+
+    @property
+    def name(self) -> str:
+        """The space's name, e.g. ``"rpart"``."""
+        return self.spec.name
+
+    @property
+    def tasks(self) -> tuple[TaskRef, ...]:
+        """The identities of the ``N`` tasks."""
+        return self.spec.tasks
+
+    @property
+    def num_tasks(self) -> int:
+        """``N``."""
+        return len(self.spec.tasks)
+
+    @property
+    def metric(self) -> Metric:
+        """The optimised metric."""
+        return self.surrogate.metrics[self.metric_column]
+
+    @property
+    def fidelity(self) -> Fidelity | None:
+        """The fidelity that may be asked for, or ``None``."""
+        return self.surrogate.fidelity
+
+    @property
+    def device(self) -> torch.device:
+        """Where the suite's tensors lie."""
+        return self.lower.device
+
+    def _apply(self, fn: Any, recurse: bool = True) -> TaskSuite:
+        super()._apply(fn, recurse)
+        if self.known_range is not None:
+            self.known_range = self.known_range.to(self.device)
+        return self
+
+    def evaluate(
+        self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None = None
+    ) -> Evaluation:
+        """Evaluate a batch without checking its arguments (see :meth:`Surrogate.predict`)."""
+        raw = self.surrogate.predict(task, u, active, fidelity)
+        metrics = torch.clamp(raw, self.lower, self.upper)
+        clipped = (metrics != raw).any(1)
+        # NaN survives the clamp and differs from itself: it is counted above and scores worst.
+        score = self.to_score(metrics[:, self.metric_column]).nan_to_num(nan=0.0)
+        return Evaluation(score, metrics, clipped)
+
+    def to_score(self, value: Tensor) -> Tensor:
+        """Map values of the main metric to scores in ``[0, 1]``, 1 being best."""
+        return (value - self._score_offset) * self._score_scale
+
+    def to_metric(self, score: Tensor) -> Tensor:
+        """Map scores back to values of the main metric."""
+        return score / self._score_scale + self._score_offset
+
+    def regret(self, task: Tensor, score: Tensor) -> Tensor:
+        """Return ``(best - score) / (best - worst)`` per row: 0 at the known optimum.
+
+        Raises:
+            InvalidSettingError: If the suite's range is not known.
+        """
+        known = self.require_range()
+        best = known.best[task]
+        return (best - score) / (best - known.worst[task])
+
+    def require_range(self) -> KnownRange:
+        """Return the known range.
+
+        Raises:
+            InvalidSettingError: If it has not been found yet, with the command that finds it.
+        """
+        if self.known_range is None:
+            raise InvalidSettingError(
+                f"The optimum and range of the tasks of {self.spec.source}:{self.name} are not "
+                "known, so regret is undefined. Find and cache them once with "
+                f"`python -m hpo_gym.find_optima {self.spec.source} {self.name}`."
+            )
+        return self.known_range
+
+    def position(self, task: TaskRef | str) -> int:
+        """Return the index of a task given as ``TaskRef``, ``"openml-dataset:31"`` or ``"31"``.
+
+        Raises:
+            UnknownNameError: If the suite has no such task.
+        """
+        if isinstance(task, TaskRef):
+            if task in self._positions:
+                return self._positions[task]
+        else:
+            for index, ref in enumerate(self.tasks):
+                if str(task) in (str(ref), ref.id):
+                    return index
+        kind = self.tasks[0].kind if self.tasks else "none"
+        raise unknown_name(
+            "task",
+            str(task),
+            [ref.id for ref in self.tasks],
+            f"Ids of {self.name!r} are of kind {kind!r}.",
+        )
+
+    def subset(self, refs: Sequence[TaskRef]) -> Tensor:
+        """Return the indices of several tasks, int64, on the suite's device."""
+        return torch.tensor([self.position(ref) for ref in refs], device=self.device)
+
+    def describe(self, score: float) -> str:
+        """Return a score as a readable value of the main metric."""
+        value = float(self.to_metric(torch.tensor(score)))
+        return f"{self.metric.name} = {value:.4g}{self.metric.unit}"
+

@@ -176,6 +176,7 @@ def _first(observation: Tensor | dict[str, Tensor]) -> Any:
 def _plain(info: Mapping[str, Tensor]) -> dict[str, Any]:
     """Return the single row of a batched info as Python numbers and NumPy arrays."""
     return {
-        key: value.item() if value.ndim == 1 else value[0].cpu().numpy()
+        # A copy: a mask that never changes is one tensor, and callers may write into what they get.
+        key: value.item() if value.ndim == 1 else value[0].cpu().numpy().copy()
         for key, value in info.items()
     }

@@ -1,0 +1,52 @@
+"""Conformance suites that anyone's environment, surrogate or agent can be held to.
+
+Subclass a case in a test module, give its fixture, and pytest runs every check of the contract::
+
+    from hpo_gym.testing import SurrogateCase
+
+    class TestMySurrogate(SurrogateCase):
+        @pytest.fixture
+        def surrogate(self):
+            return MySurrogate()
+
+The cases need pytest (the extra ``test``). :mod:`hpo_gym.testing.tiny` and
+:func:`hpo_gym.testing.check_vector_env` do not.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hpo_gym.testing.agent_case import AgentCase
+    from hpo_gym.testing.env_case import EnvCase
+    from hpo_gym.testing.rollouts import rollout_digest
+    from hpo_gym.testing.surrogate_case import SurrogateCase
+    from hpo_gym.testing.vector_checker import check_vector_env
+    from hpo_gym.testing.vector_env_case import VectorEnvCase
+
+__all__ = [
+    "AgentCase",
+    "EnvCase",
+    "SurrogateCase",
+    "VectorEnvCase",
+    "check_vector_env",
+    "rollout_digest",
+]
+
+# Imported on first use: only the cases need pytest.
+_LAZY = {
+    "AgentCase": "agent_case",
+    "EnvCase": "env_case",
+    "SurrogateCase": "surrogate_case",
+    "VectorEnvCase": "vector_env_case",
+    "check_vector_env": "vector_checker",
+    "rollout_digest": "rollouts",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,12 +1,11 @@
 """Three tiny task suites with closed-form objectives, for tests of environments and agents.
 
-They are real :class:`~hpo_gym.surrogates.base.Surrogate` objects over real search spaces, small enough to
-reason about: a quadratic bowl, a conditional space with a forbidden clause, and a learning curve.
+They are real :class:`~hpo_gym.surrogates.base.Surrogate` objects over real search spaces, small
+enough to reason about: a quadratic bowl, a conditional space with a forbidden clause, and a learning
+curve.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -32,7 +31,7 @@ _SECONDS = Metric("seconds", minimize=True, lower=0.0, upper=1000.0, unit="s")
 
 
 class BowlSurrogate(Surrogate):
-    """``error = 50 * sum_j (u_j - c_j)^2`` in percent, the bowl's centre ``c`` depending on the task.
+    """``error = 50 * sum_j (u_j - c_j)^2`` in percent; the centre ``c`` depends on the task.
 
     Args:
         centres: The optimum of each task, float32 ``[N, 2]``.
@@ -54,7 +53,7 @@ class BowlSurrogate(Surrogate):
 
 
 class KernelSurrogate(Surrogate):
-    """An accuracy over a conditional space: ``kernel``, ``C``, ``gamma``, ``degree``, ``shrinking``.
+    """An accuracy over ``kernel``, ``C``, ``gamma``, ``degree`` and ``shrinking``.
 
     The accuracy reads ``gamma`` and ``degree`` only where they are active. ``memory`` is below its
     legal range for small ``C``, so clipping can be seen.
@@ -142,10 +141,10 @@ def quadratic_suite(num_tasks: int = 6, seed: int = 0) -> TaskSuite:
 
 
 def conditional_suite(num_tasks: int = 4, seed: int = 0) -> TaskSuite:
-    """Return a suite over a space of every kind of column, with conditions and a forbidden clause.
+    """Return a suite over a space with conditions and a forbidden clause.
 
-    ``gamma`` is active for the kernels ``rbf`` and ``poly``, ``degree`` for ``poly``; ``linear`` with
-    ``shrinking = yes`` is forbidden.
+    ``gamma`` is active for the kernels ``rbf`` and ``poly``, ``degree`` for ``poly``; ``linear``
+    with ``shrinking = yes`` is forbidden.
 
     Args:
         num_tasks: ``N``.
@@ -244,5 +243,5 @@ def _suite(
     return suite
 
 
-def _tasks(name: str, count: int) -> Sequence[TaskRef]:
+def _tasks(name: str, count: int) -> tuple[TaskRef, ...]:
     return tuple(TaskRef("synthetic", f"{name}-{index}") for index in range(count))

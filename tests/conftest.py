@@ -1,0 +1,26 @@
+"""Fixtures and settings that every test module shares."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+# Two workers share two cores: one thread each. Results do not depend on it within a run.
+torch.set_num_threads(1)
+
+# No deadline: a shared machine makes single examples slow for reasons of its own.
+settings.register_profile("hpo_gym", deadline=None, derandomize=True)
+settings.load_profile("hpo_gym")
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """Return the folder of published data, or skip the test where there is none."""
+    folder = os.environ.get("HPO_GYM_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("needs the published data: set HPO_GYM_DATA")
+    return Path(folder)

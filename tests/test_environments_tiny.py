@@ -1,0 +1,78 @@
+"""The conformance suites on the tiny suites: every action, observation and start, conditionals included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import pytest
+
+from hpo_gym.envs import HPOEnv, HPOVectorEnv
+from hpo_gym.testing import EnvCase, SurrogateCase, VectorEnvCase
+from hpo_gym.testing.tiny import TINY_SUITES
+
+VARIANTS = {
+    f"{suite}-{action}-{observation}": {
+        "suite": suite,
+        "action": action,
+        "observation": observation,
+    }
+    for suite in TINY_SUITES
+    for action in ("grid_step", "grid_choice", "continuous")
+    for observation in ("flat", "history")
+}
+VARIANTS |= {
+    f"fidelity-{action}-paid": {"suite": "fidelity", "action": action, "multi_fidelity": True}
+    for action in ("grid_step", "grid_choice", "continuous")
+}
+VARIANTS["conditional-grid_step-random"] = {"suite": "conditional", "start": "random"}
+VARIANTS["conditional-continuous-none"] = {
+    "suite": "conditional",
+    "action": "continuous",
+    "start": "none",
+}
+VARIANTS["quadratic-grid_step-repeat"] = {
+    "suite": "quadratic",
+    "terminate_on_repeat": True,
+    "observation": "history",
+}
+
+
+@pytest.fixture(params=VARIANTS.values(), ids=VARIANTS)
+def variant(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Return the arguments of an environment, with the suite as ``source``."""
+    arguments = dict(request.param)
+    suite = TINY_SUITES[arguments.pop("suite")]()
+    levels = 4 if arguments.get("action") == "grid_choice" else None
+    return {"source": suite, "split": "all", "budget": 6, "levels": levels} | arguments
+
+
+class TestScalar(EnvCase):
+    @pytest.fixture
+    def make_env(self, variant: dict[str, Any]) -> Callable[..., gym.Env[Any, Any]]:
+        return lambda **overrides: HPOEnv(**(variant | overrides))
+
+
+class TestVector(VectorEnvCase):
+    @pytest.fixture
+    def make_env(self, variant: dict[str, Any]) -> Callable[..., gym.Env[Any, Any]]:
+        return lambda **overrides: HPOEnv(**(variant | overrides))
+
+    @pytest.fixture
+    def make_vector_env(self, variant: dict[str, Any]) -> Callable[..., HPOVectorEnv]:
+        return lambda num_envs, **overrides: HPOVectorEnv(num_envs, **(variant | overrides))
+
+
+class TestSurrogate(SurrogateCase):
+    @pytest.fixture(params=TINY_SUITES)
+    def surrogate(self, request: pytest.FixtureRequest) -> Any:
+        suite = TINY_SUITES[request.param]()
+        self.space = suite.space
+        return suite.surrogate
+
+    def activity(self, u: Any) -> Any:
+        return self.space.active(u)
+
+    def snap(self, u: Any) -> Any:
+        return self.space.snap(u)

@@ -1,4 +1,4 @@
-"""The conformance suites on the tiny suites: every action, observation and start, conditionals included."""
+"""The conformance suites on the tiny suites: all actions, observations, starts."""
 
 from __future__ import annotations
 
@@ -48,10 +48,20 @@ def variant(request: pytest.FixtureRequest) -> dict[str, Any]:
     return {"source": suite, "split": "all", "budget": 6, "levels": levels} | arguments
 
 
+# Pictures take a while and do not depend on the action.
+DRAWN = pytest.mark.parametrize(
+    "variant", [VARIANTS["quadratic-grid_step-flat"]], indirect=True, ids=["quadratic"]
+)
+
+
 class TestScalar(EnvCase):
     @pytest.fixture
     def make_env(self, variant: dict[str, Any]) -> Callable[..., gym.Env[Any, Any]]:
         return lambda **overrides: HPOEnv(**(variant | overrides))
+
+    @DRAWN
+    def test_render(self, make_env: Callable[..., gym.Env[Any, Any]]) -> None:
+        super().test_render(make_env)
 
 
 class TestVector(VectorEnvCase):
@@ -62,6 +72,10 @@ class TestVector(VectorEnvCase):
     @pytest.fixture
     def make_vector_env(self, variant: dict[str, Any]) -> Callable[..., HPOVectorEnv]:
         return lambda num_envs, **overrides: HPOVectorEnv(num_envs, **(variant | overrides))
+
+    @DRAWN
+    def test_render(self, make_vector_env: Callable[..., HPOVectorEnv]) -> None:
+        super().test_render(make_vector_env)
 
 
 class TestSurrogate(SurrogateCase):

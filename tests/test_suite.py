@@ -35,8 +35,15 @@ def fixed_suite(value: float) -> TaskSuite:
 
 @pytest.mark.parametrize(
     ("value", "score", "clipped"),
-    [(0.0, 1.0, False), (100.0, 0.0, False), (25.0, 0.75, False), (-3.0, 1.0, True),
-     (250.0, 0.0, True), (float("nan"), 0.0, True), (float("inf"), 0.0, True)],
+    [
+        (0.0, 1.0, False),
+        (100.0, 0.0, False),
+        (25.0, 0.75, False),
+        (-3.0, 1.0, True),
+        (250.0, 0.0, True),
+        (float("nan"), 0.0, True),
+        (float("inf"), 0.0, True),
+    ],
 )
 def test_minimised_metric_becomes_a_score_and_illegal_values_are_clipped_and_counted(
     value: float, score: float, clipped: bool

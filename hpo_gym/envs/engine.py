@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpo_gym.errors import InvalidSettingError, unknown_name
+from hpo_gym.errors import InvalidActionError, InvalidSettingError, unknown_name
 from hpo_gym.mdp import Dynamics, EpisodeSettings, EpisodeState, Outcome
 from hpo_gym.mdp.observations import ObservationPart
 from hpo_gym.sources import load_suite
@@ -161,7 +161,13 @@ class EpisodeEngine:
             InvalidActionError: For a wrong shape, dtype or range, or NaN.
         """
         if not isinstance(action, Tensor):
-            action = torch.as_tensor(np.asarray(action))
+            try:
+                action = torch.as_tensor(np.asarray(action))
+            except (TypeError, ValueError) as error:
+                raise InvalidActionError(
+                    f"An action must be a number, an array or a tensor, got {action!r}. Sample one "
+                    "with env.action_space.sample() to see its form."
+                ) from error
         return self.dynamics.actions.check(action, batch)
 
     def info(self, state: EpisodeState, outcome: Outcome | None) -> dict[str, Tensor]:

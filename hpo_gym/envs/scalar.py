@@ -152,8 +152,6 @@ class HPOEnv(gym.Env[Any, Any]):
         self._recorder.add(state)
         info = _plain(self.engine.info(state, outcome))
         terminated = bool(outcome.terminated)
-        if terminated:
-            info["episode"] = {"r": float(state.returns), "l": info["trial"]}
         observation = _first(self.engine.dynamics.observe(state))
         return observation, float(outcome.reward), terminated, False, info
 

@@ -30,7 +30,8 @@ class HPOVectorEnv(VectorEnv[Any, Any, Any]):
     every step, for every row, ``info["final_obs"]`` and ``info["final_info"]`` hold what the step
     itself led to, before any reset (so ``final_obs`` is always the right next observation to learn
     from), and ``info["_final_obs"]`` (bool ``[B]``) tells where that differs. When episodes end,
-    ``info["episode"]`` holds their return ``r`` and length ``l`` (rows marked by ``info["_episode"]``).
+    ``info["episode"]`` holds their return ``r`` and length ``l`` in steps, as Gymnasium's own statistics
+    do (rows marked by ``info["_episode"]``).
 
     Gymnasium's own vector wrappers expect NumPy; statistics, autoreset and time limit are therefore
     built in. :class:`hpo_gym.envs.TorchToNumpy` gives NumPy arrays where they are needed.
@@ -138,7 +139,8 @@ class HPOVectorEnv(VectorEnv[Any, Any, Any]):
         rows = done.nonzero().squeeze(1)
         if len(rows) > 0:
             assert self._draws is not None  # set by the reset that self.state asked for
-            info["episode"] = {"r": state.returns, "l": state.trial}
+            free = 0 if self.engine.settings.start == "none" else 1
+            info["episode"] = {"r": state.returns, "l": state.trial - free}
             info["_episode"] = done
             fresh = self.engine.begin(len(rows), self._draws)
             observation = _replace_rows(observation, rows, dynamics.observe(fresh))

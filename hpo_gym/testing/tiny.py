@@ -1,8 +1,8 @@
 """Three tiny task suites with closed-form objectives, for tests of environments and agents.
 
 They are real :class:`~hpo_gym.surrogates.base.Surrogate` objects over real search spaces, small
-enough to reason about: a quadratic bowl, a conditional space with a forbidden clause, and a learning
-curve.
+enough to reason about: a quadratic bowl, a conditional space with a forbidden clause, and a
+learning curve.
 """
 
 from __future__ import annotations

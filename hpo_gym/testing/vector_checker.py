@@ -52,7 +52,7 @@ def check_vector_env(env: HPOVectorEnv, episodes: int = 2, seed: int = 0) -> Non
         _check_observation(env, observation, where)
         _check_info(env, info, where)
         _check_final(env, observation, terminated, trial, info, where)
-        _check_statistics(terminated, returns, info, where)
+        _check_statistics(env, terminated, returns, info, where)
         returns = torch.where(terminated, torch.zeros_like(returns), returns)
         kept.append((observation, _copy(observation)))
         finished += int(terminated[0])
@@ -150,7 +150,11 @@ def _budget_column(env: HPOVectorEnv) -> int:
 
 
 def _check_statistics(
-    terminated: Tensor, returns: Tensor, info: Mapping[str, Any], where: str
+    env: HPOVectorEnv,
+    terminated: Tensor,
+    returns: Tensor,
+    info: Mapping[str, Any],
+    where: str,
 ) -> None:
     if not bool(terminated.any()):
         assert "episode" not in info, f"{where}: statistics of no episode"
@@ -158,7 +162,8 @@ def _check_statistics(
     assert torch.equal(info["_episode"], terminated), f"{where}: info['_episode']"
     told = info["episode"]["r"][terminated]
     compare(returns[terminated].cpu(), told.cpu(), 1e-5, f"{where}: episode return")
-    length = info["final_info"]["trial"][terminated]
+    at_reset = 0 if env.engine.settings.start == "none" else 1
+    length = info["final_info"]["trial"][terminated] - at_reset
     assert torch.equal(info["episode"]["l"][terminated], length), f"{where}: episode length"
 
 

@@ -1,0 +1,172 @@
+"""Compile YAHPO's ONNX graphs to fused, batched torch; onnxruntime is not needed at run time.
+
+Five steps: read and fold (:mod:`onnx_graph`), merge per-column chains into vectors
+(:mod:`onnx_lanes`), fuse linear algebra (:mod:`onnx_fusion`), order, and bind every node to a function.
+What no pattern matches runs operator by operator: patterns are an optimisation, never a requirement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hpo_gym.errors import InvalidSettingError, UnsupportedOperatorError
+from hpo_gym.surrogates.onnx_fusion import FUSED, fuse
+from hpo_gym.surrogates.onnx_graph import Graph, Node, read_graph, topological
+from hpo_gym.surrogates.onnx_lanes import select_outputs, vectorise
+from hpo_gym.surrogates.onnx_operators import OPERATORS
+
+__all__ = ["OnnxModule", "compile_onnx"]
+
+_CATEGORICAL, _CONTINUOUS = "x_cat", "x_cont"
+
+# Rows evaluated at once on a CPU. The widest activation of a YAHPO network (about 840 columns) then stays
+# in the second-level cache, where the matrix products run at 160 instead of 100 GFLOP/s.
+CPU_CHUNK = 512
+
+
+class OnnxModule(nn.Module):
+    """A compiled graph: ``(x_cat [B, C], x_cont [B, R]) -> outputs [B, K]``, float32.
+
+    Args:
+        graph: The optimised graph.
+        source: Where it came from, for messages.
+    """
+
+    def __init__(self, graph: Graph, source: str) -> None:
+        super().__init__()
+        self.source = source
+        order = topological(graph.output)
+        slots = {id(node): index for index, node in enumerate(order)}
+        self._inputs = {
+            name: slots[id(node)] for name, node in graph.inputs.items() if id(node) in slots
+        }
+        self.input_dtypes = {name: node.dtype for name, node in graph.inputs.items()}
+        self._constants: list[tuple[int, str]] = []
+        for node in order:
+            if node.is_constant and node.value is not None:
+                name = f"constant_{slots[id(node)]}"
+                self.register_buffer(name, node.value.contiguous(), persistent=False)
+                self._constants.append((slots[id(node)], name))
+        steps = [node for node in order if node.op not in ("input", "constant")]
+        self.operators = tuple(node.op for node in steps)
+        self._fast = [_bind(node, slots, fast=True) for node in steps]
+        self._plain = [_bind(node, slots, fast=False) for node in steps]
+        self._output = slots[id(graph.output)]
+        self._size = len(order)
+        self._template = self._fill()
+
+    def _fill(self) -> list[Any]:
+        registers: list[Any] = [None] * self._size
+        for slot, name in self._constants:
+            registers[slot] = getattr(self, name)
+        return registers
+
+    def _apply(self, fn: Any, recurse: bool = True) -> OnnxModule:
+        super()._apply(fn, recurse)
+        self._template = self._fill()
+        return self
+
+    def forward(self, x_cat: Tensor | None, x_cont: Tensor | None) -> Tensor:
+        """Evaluate a batch.
+
+        Args:
+            x_cat: Category codes, int32 or int64 ``[B, C]``; ``None`` if the graph has no such input.
+            x_cont: Raw values in natural units, float32 ``[B, R]``.
+
+        Returns:
+            The outputs in raw units, float32 ``[B, K]``. Differentiable in ``x_cont``.
+        """
+        lead = x_cont if x_cont is not None else x_cat
+        assert lead is not None
+        differentiable = torch.is_grad_enabled() and lead.requires_grad
+        if differentiable:
+            return self._run(self._plain, x_cat, x_cont)
+        with torch.no_grad():
+            if lead.device.type != "cpu" or len(lead) <= CPU_CHUNK:
+                return self._run(self._fast, x_cat, x_cont)
+            parts = []
+            for start in range(0, len(lead), CPU_CHUNK):
+                rows = slice(start, start + CPU_CHUNK)
+                cat = None if x_cat is None else x_cat[rows]
+                cont = None if x_cont is None else x_cont[rows]
+                parts.append(self._run(self._fast, cat, cont))
+            return torch.cat(parts)
+
+    def _run(
+        self,
+        steps: Sequence[Callable[[list[Any]], None]],
+        x_cat: Tensor | None,
+        x_cont: Tensor | None,
+    ) -> Tensor:
+        registers = self._template.copy()
+        for name, slot in self._inputs.items():
+            registers[slot] = x_cat if name == _CATEGORICAL else x_cont
+        for step in steps:
+            step(registers)
+        output: Tensor = registers[self._output]
+        return output
+
+
+def _bind(node: Node, slots: dict[int, int], fast: bool) -> Callable[[list[Any]], None]:
+    """Return a function that reads a node's inputs from registers and writes its output."""
+    target = slots[id(node)]
+    sources = [slots[id(source)] for source in node.inputs]
+    attributes = node.attributes
+    if node.op in FUSED:
+        run = FUSED[node.op].fast if fast else FUSED[node.op].plain
+    else:
+        run = OPERATORS[node.op].run
+    if len(sources) == 1:
+        (only,) = sources
+
+        def unary(registers: list[Any]) -> None:
+            registers[target] = run(attributes, (registers[only],))
+
+        return unary
+    if len(sources) == 2:
+        first, second = sources
+
+        def binary(registers: list[Any]) -> None:
+            registers[target] = run(attributes, (registers[first], registers[second]))
+
+        return binary
+
+    def several(registers: list[Any]) -> None:
+        registers[target] = run(attributes, [registers[source] for source in sources])
+
+    return several
+
+
+def compile_onnx(path: str | Path, outputs: Sequence[int] | None = None) -> OnnxModule:
+    """Compile an ONNX file.
+
+    Args:
+        path: The file. Its inputs must be named ``x_cat`` and ``x_cont`` (either may be absent).
+        outputs: Columns of the output to compute, in the wanted order; ``None`` means all. What
+            only other columns need is removed.
+
+    Raises:
+        DataIntegrityError: If the file is no ONNX graph.
+        UnsupportedOperatorError: If the graph holds an operator, attribute or input that is not
+            supported; the message names it.
+        InvalidSettingError: If an output column does not exist.
+    """
+    graph = read_graph(path)
+    unknown = sorted(set(graph.inputs) - {_CATEGORICAL, _CONTINUOUS})
+    if unknown:
+        raise UnsupportedOperatorError(
+            f"{Path(path).name} has an input {unknown[0]!r}; supported are {_CATEGORICAL!r} (codes) "
+            f"and {_CONTINUOUS!r} (raw values)."
+        )
+    if outputs is not None:
+        if any(column < 0 for column in outputs):
+            raise InvalidSettingError(f"outputs={list(outputs)} must be column numbers >= 0.")
+        graph.output = select_outputs(graph.output, list(outputs))
+    graph.output = vectorise(graph.output)
+    graph.output = fuse(graph.output)
+    return OnnxModule(graph, str(Path(path).name))

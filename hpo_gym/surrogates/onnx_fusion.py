@@ -1,0 +1,384 @@
+"""Fuse linear algebra: what a YAHPO network spends its time on.
+
+* chains of ``+ - * /`` with constants become one multiply-add, or vanish into the weights of the
+  linear layer that reads them;
+* embeddings followed by a linear layer become look-ups in premultiplied tables;
+* batch normalisation vanishes into the linear layer after it;
+* ``Slice, Slice, Relu, Mul`` (ReGLU) works in place; a residual sum becomes part of its matrix product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hpo_gym.surrogates.onnx_graph import Node, constant, consumers, topological
+from hpo_gym.surrogates.onnx_lanes import columns_of
+
+__all__ = ["FUSED", "FusedOperator", "fuse"]
+
+Run = Callable[[dict[str, Any], Any], Tensor]
+
+
+@dataclass(frozen=True)
+class FusedOperator:
+    """A fused operator: in place where nobody can see it, and differentiable."""
+
+    fast: Run
+    plain: Run
+
+
+def _same(run: Run) -> FusedOperator:
+    return FusedOperator(run, run)
+
+
+def _affine(attributes: dict[str, Any], inputs: Any) -> Tensor:
+    x, factor, shift = inputs
+    return torch.addcmul(shift, x, factor)
+
+
+def _shift_scale(attributes: dict[str, Any], inputs: Any) -> Tensor:
+    x, shift, factor = inputs
+    return (x + shift) * factor
+
+
+def _linear(attributes: dict[str, Any], inputs: Any) -> Tensor:
+    x, weight, bias = inputs
+    return torch.addmm(bias, x, weight)
+
+
+def _residual_fast(attributes: dict[str, Any], inputs: Any) -> Tensor:
+    stream, x, weight, bias = inputs
+    return torch.addmm(stream, x, weight).add_(bias)
+
+
+def _residual_plain(attributes: dict[str, Any], inputs: Any) -> Tensor:
+    stream, x, weight, bias = inputs
+    return torch.addmm(stream, x, weight) + bias
+
+
+def _reglu_fast(attributes: dict[str, Any], inputs: Any) -> Tensor:
+    wide, half = inputs[0], attributes["half"]
+    return wide[:, :half].mul_(wide[:, half:].relu_())  # type: ignore[no-any-return]
+
+
+def _reglu_plain(attributes: dict[str, Any], inputs: Any) -> Tensor:
+    wide, half = inputs[0], attributes["half"]
+    return wide[:, :half] * F.relu(wide[:, half:])  # type: ignore[no-any-return]
+
+
+def _bag(attributes: dict[str, Any], inputs: Any) -> Tensor:
+    codes, offsets, table = inputs
+    return F.embedding_bag(codes + offsets, table, mode="sum")
+
+
+def _add_linear(attributes: dict[str, Any], inputs: Any) -> Tensor:
+    stream, x, weight = inputs
+    return torch.addmm(stream, x, weight)
+
+
+FUSED: dict[str, FusedOperator] = {
+    "narrow": _same(lambda a, x: x[0].narrow(1, a["start"], a["length"])),
+    "columns": _same(lambda a, x: x[0].index_select(1, x[1])),
+    "rows": _same(lambda a, x: x[0][x[1].long()]),
+    "affine": _same(_affine),
+    "shift_scale": _same(_shift_scale),
+    "linear": _same(_linear),
+    "residual": FusedOperator(_residual_fast, _residual_plain),
+    "reglu": FusedOperator(_reglu_fast, _reglu_plain),
+    "bag": _same(_bag),
+    "add_linear": _same(_add_linear),
+}
+
+
+def fuse(output: Node) -> Node:
+    """Return an equivalent graph with fewer, larger operations."""
+    for rewrite in (_fuse_affine, _fuse_linear, _fuse_normalisation, _fuse_reglu, _fuse_first_layer,
+                    _fuse_affine_into_linear, _fuse_residual):
+        output = _rewrite(output, rewrite)
+    return output
+
+
+def _rewrite(
+    output: Node, rewrite: Callable[[Node, dict[int, list[Node]]], Node | None]
+) -> Node:
+    readers = consumers(output)
+    replaced: dict[int, Node] = {}
+    for node in topological(output):
+        node.inputs = [replaced.get(id(source), source) for source in node.inputs]
+        found = rewrite(node, readers)
+        if found is not None:
+            replaced[id(node)] = found
+            # The new node is read by whoever read the old one.
+            readers[id(found)] = readers.get(id(node), [])
+    return replaced.get(id(output), output)
+
+
+def _floating(node: Node) -> bool:
+    return node.is_constant and node.value is not None and node.value.is_floating_point()
+
+
+def _fuse_affine(node: Node, readers: dict[int, list[Node]]) -> Node | None:
+    """Turn arithmetic with one floating constant into ``x * factor + shift``, and merge two in a row."""
+    if node.op not in ("Add", "Sub", "Mul", "Div", "Neg"):
+        return None
+    if node.op == "Neg":
+        x, other, left = node.inputs[0], None, True
+    else:
+        left = not node.inputs[0].is_constant
+        x, other = node.inputs if left else node.inputs[::-1]
+    if x.is_constant or x.dtype not in (torch.float32, torch.float64):
+        return None
+    one = torch.ones((), dtype=x.dtype)
+    if other is None:
+        factor, shift = -one, torch.zeros_like(one)
+    elif not _floating(other) or other.constant_value.ndim > 1:
+        return None
+    else:
+        value = other.constant_value
+        if value.dtype != x.dtype:
+            return None
+        if node.op == "Add":
+            factor, shift = torch.ones_like(value), value
+        elif node.op == "Sub":
+            factor, shift = (torch.ones_like(value), -value) if left else (-torch.ones_like(value), value)
+        elif node.op == "Mul":
+            factor, shift = value, torch.zeros_like(value)
+        elif left:
+            factor, shift = 1.0 / value, torch.zeros_like(value)
+        else:
+            return None
+    if x.op == "affine" and len(readers.get(id(x), [])) == 1:
+        if _only_shifts(x) and node.op in ("Mul", "Div"):
+            # (x - low) * factor keeps its exact zero at x = low; x * factor + shift would not.
+            parts = [x.inputs[0], x.inputs[2], constant(factor)]
+            return Node("shift_scale", parts, name=node.name, dtype=node.dtype)
+        x, before, offset = x.inputs
+        # In double precision: two roundings fewer.
+        shift = (offset.constant_value.double() * factor.double() + shift.double()).to(factor.dtype)
+        factor = (before.constant_value.double() * factor.double()).to(factor.dtype)
+    factor, shift = torch.broadcast_tensors(factor, shift)
+    parts = [x, constant(factor.contiguous()), constant(shift.contiguous())]
+    return Node("affine", parts, name=node.name, dtype=node.dtype)
+
+
+def _only_shifts(node: Node) -> bool:
+    return bool((node.inputs[1].constant_value == 1.0).all())
+
+
+def _fuse_linear(node: Node, readers: dict[int, list[Node]]) -> Node | None:
+    """Bring ``Gemm`` with constant weights into the form ``x @ W + b``."""
+    if node.op != "Gemm" or node.attributes.get("transA", 0) or not _floating(node.inputs[1]):
+        return None
+    weight = node.inputs[1].constant_value
+    weight = (weight.T if node.attributes.get("transB", 0) else weight).contiguous()
+    weight = weight * node.attributes.get("alpha", 1.0)
+    bias = torch.zeros(weight.shape[1], dtype=weight.dtype)
+    if len(node.inputs) > 2 and node.inputs[2].value is not None:
+        if not _floating(node.inputs[2]) or node.inputs[2].constant_value.ndim > 1:
+            return None
+        bias = bias + node.inputs[2].constant_value * node.attributes.get("beta", 1.0)
+    parts = [node.inputs[0], constant(weight), constant(bias)]
+    return Node("linear", parts, name=node.name, dtype=node.dtype)
+
+
+def _fuse_normalisation(node: Node, readers: dict[int, list[Node]]) -> Node | None:
+    """Turn batch normalisation into an affine map; the linear layer after it takes it in later."""
+    if node.op != "BatchNormalization" or not all(part.is_constant for part in node.inputs[1:]):
+        return None
+    if any(reader.op not in ("linear", "Relu", "affine") for reader in readers.get(id(node), [])):
+        return None
+    scale, shift, mean, variance = (part.constant_value.double() for part in node.inputs[1:])
+    factor = scale / torch.sqrt(variance + node.attributes.get("epsilon", 1e-5))
+    offset = shift - mean * factor
+    parts = [node.inputs[0], constant(factor.float()), constant(offset.float())]
+    return Node("affine", parts, name=node.name, dtype=node.dtype)
+
+
+def _fuse_affine_into_linear(node: Node, readers: dict[int, list[Node]]) -> Node | None:
+    if node.op not in ("linear", "add_linear"):
+        return None
+    x = node.inputs[-2] if node.op == "linear" else node.inputs[1]
+    if node.op == "linear":
+        x = node.inputs[0]
+    if x.op != "affine" or x.dtype != torch.float32:
+        return None
+    source, factor, shift = x.inputs
+    weight = node.inputs[-2 if node.op == "linear" else -1].constant_value.double()
+    rows = weight.shape[0]
+    scale = factor.constant_value.double().expand(rows)
+    offset = shift.constant_value.double().expand(rows)
+    folded = (weight * scale[:, None]).float()
+    extra = offset @ weight
+    if node.op == "linear":
+        bias = (node.inputs[2].constant_value.double() + extra).float()
+        parts = [source, constant(folded), constant(bias)]
+        return Node("linear", parts, name=node.name, dtype=node.dtype)
+    bag = node.inputs[0]
+    if bag.op != "bag":
+        return None
+    # Exactly one row of the first table is added per row of the batch: it can carry the offset.
+    table = bag.inputs[2].constant_value.clone()
+    table[: bag.attributes["first"]] += extra.float()
+    moved = Node("bag", [*bag.inputs[:2], constant(table)], bag.attributes, bag.name, bag.dtype)
+    return Node("add_linear", [moved, source, constant(folded)], name=node.name, dtype=node.dtype)
+
+
+def _fuse_reglu(node: Node, readers: dict[int, list[Node]]) -> Node | None:
+    """Recognise ``wide[:, :half] * relu(wide[:, half:])`` of a linear layer nobody else reads."""
+    if node.op != "Mul" or len(node.inputs) != 2:
+        return None
+    for value, gate in (node.inputs, node.inputs[::-1]):
+        if gate.op != "Relu" or gate.inputs[0].op != "Slice" or value.op != "Slice":
+            continue
+        wide = value.inputs[0]
+        if wide is not gate.inputs[0].inputs[0] or wide.op != "linear":
+            continue
+        width = wide.inputs[1].constant_value.shape[1]
+        half = width // 2
+        ranges = [_slice_range(part, width) for part in (value, gate.inputs[0])]
+        alone = len(readers.get(id(wide), [])) == 2 and all(
+            len(readers.get(id(part), [])) == 1 for part in (value, gate, gate.inputs[0])
+        )
+        if alone and width % 2 == 0 and ranges == [(0, half), (half, width)]:
+            return Node("reglu", [wide], {"half": half}, node.name, node.dtype)
+    return None
+
+
+def _slice_range(node: Node, width: int) -> tuple[int, int] | None:
+    if not all(part.is_constant for part in node.inputs[1:]):
+        return None
+    values = [part.constant_value.reshape(-1).tolist() for part in node.inputs[1:]]
+    if len(values) < 3 or any(len(value) != 1 for value in values) or values[2] not in ([1], [-1]):
+        return None
+    if len(values) > 3 and values[3] != [1]:
+        return None
+    picked = range(width)[slice(int(values[0][0]), int(values[1][0]))]
+    return picked.start, picked.stop
+
+
+def _fuse_first_layer(node: Node, readers: dict[int, list[Node]]) -> Node | None:
+    """Turn ``Concat(embeddings, numbers) @ W + b`` into table look-ups and a smaller product."""
+    if node.op != "linear" or node.inputs[0].op != "Concat":
+        return None
+    weight, bias = node.inputs[1].constant_value, node.inputs[2].constant_value
+    parts = _flatten_concat(node.inputs[0])
+    tables: list[tuple[Node, int, Tensor]] = []
+    numeric: list[tuple[Node, Tensor]] = []
+    row = 0
+    for part in parts:
+        embedding = _embedding(part)
+        if embedding is not None:
+            source, column, table = embedding
+            tables.append((source, column, table @ weight[row : row + table.shape[1]]))
+            row += table.shape[1]
+            continue
+        width = _width(part)
+        if width is None:
+            return None
+        numeric.append((part, weight[row : row + width]))
+        row += width
+    if row != weight.shape[0] or not tables or len({id(source) for source, _, _ in tables}) != 1:
+        return None
+    sizes = [len(table) for _, _, table in tables]
+    stacked = torch.cat([table for _, _, table in tables])
+    stacked[: sizes[0]] += bias
+    offsets = torch.tensor([sum(sizes[:index]) for index in range(len(sizes))])
+    source = tables[0][0]
+    offsets = offsets.to(source.dtype or torch.int64)
+    codes = columns_of(source, [column for _, column, _ in tables])
+    out = Node("bag", [codes, constant(offsets), constant(stacked)], {"first": sizes[0]},
+               node.name, node.dtype)
+    for part, block in numeric:
+        part, block = _absorb_order(part, block)
+        out = Node("add_linear", [out, part, constant(block.contiguous())], {}, node.name, node.dtype)
+    return _split_concat(out)
+
+
+def _absorb_order(part: Node, block: Tensor) -> tuple[Node, Tensor]:
+    """Let the rows of the weights undo a permutation of columns."""
+    if part.op == "columns" and part.inputs[0].op == "Concat":
+        order = part.inputs[1].constant_value
+        moved = torch.empty_like(block)
+        moved[order] = block
+        return part.inputs[0], moved
+    return part, block
+
+
+def _split_concat(node: Node) -> Node:
+    """Multiply each part of a concatenation by its rows of the weights, without joining them."""
+    if node.op != "add_linear":
+        return node
+    stream, x, weight = node.inputs
+    stream = _split_concat(stream)
+    widths = [_width(part) for part in x.inputs] if x.op == "Concat" else []
+    if not widths or any(width is None for width in widths):
+        return Node("add_linear", [stream, x, weight], {}, node.name, node.dtype)
+    row = 0
+    for part, width in zip(x.inputs, widths, strict=True):
+        assert width is not None
+        block = weight.constant_value[row : row + width].contiguous()
+        stream = Node("add_linear", [stream, part, constant(block)], {}, node.name, node.dtype)
+        row += width
+    return stream
+
+
+def _flatten_concat(node: Node) -> list[Node]:
+    if node.op != "Concat" or node.attributes["axis"] not in (1, -1):
+        return [node]
+    return [leaf for part in node.inputs for leaf in _flatten_concat(part)]
+
+
+def _embedding(node: Node) -> tuple[Node, int, Tensor] | None:
+    """Return code matrix, column and table of ``Gather(table, Gather(codes, j, axis=1))``."""
+    if node.op != "Gather" or node.attributes.get("axis", 0) != 0:
+        return None
+    table, index = node.inputs
+    if not _floating(table) or table.constant_value.ndim != 2 or index.op != "Gather":
+        return None
+    source, column = index.inputs
+    if index.attributes.get("axis", 0) != 1 or not column.is_constant or source.op != "input":
+        return None
+    if column.constant_value.ndim != 0:
+        return None
+    return source, int(column.constant_value), table.constant_value
+
+
+def _width(node: Node) -> int | None:
+    """Return the number of columns of a matrix, where it can be told."""
+    if node.op == "narrow":
+        return int(node.attributes["length"])
+    if node.op == "columns":
+        return len(node.inputs[1].constant_value)
+    if node.op == "rows":
+        return node.inputs[0].constant_value.shape[1]
+    if node.op == "Unsqueeze":
+        return 1
+    if node.op in ("linear", "add_linear", "residual"):
+        index = {"linear": 1, "add_linear": 2, "residual": 2}[node.op]
+        return node.inputs[index].constant_value.shape[1]
+    if node.op == "Concat":
+        widths = [_width(part) for part in node.inputs]
+        return None if any(width is None for width in widths) else sum(w for w in widths if w)
+    if node.op == "Flatten" or not node.inputs:
+        return node.attributes.get("width")
+    found = [_width(source) for source in node.inputs if not source.is_constant]
+    return found[0] if found else None
+
+
+def _fuse_residual(node: Node, readers: dict[int, list[Node]]) -> Node | None:
+    """Turn ``stream + (x @ W + b)`` into one matrix product that accumulates."""
+    if node.op != "Add" or len(node.inputs) != 2:
+        return None
+    for stream, product in (node.inputs, node.inputs[::-1]):
+        if product.op != "linear" or len(readers.get(id(product), [])) != 1:
+            continue
+        if stream.is_constant or _width(stream) != product.inputs[1].constant_value.shape[1]:
+            continue
+        return Node("residual", [stream, *product.inputs], {}, node.name, node.dtype)
+    return None

@@ -153,12 +153,13 @@ class SearchSpace(nn.Module):
         numbers = None
         for depth, condition in enumerate(self._conditions):
             if numbers is None and condition.needs_numbers:
-                numbers = self._numbers(u)
+                numbers = self.numbers(u)
             held = condition(u, numbers, None if depth == 0 else active)
             active = active.index_copy(1, getattr(self, f"_children{depth}"), held)
         return active
 
-    def _numbers(self, u: Tensor) -> Tensor:
+    def numbers(self, u: Tensor) -> Tensor:
+        """Return natural values (see ``Column.number``) whether active or not: ``[B, D]``."""
         scale, offset, lower, upper = self._bounds(u)
         value = torch.addcmul(offset, u, scale)
         if self._any_log:
@@ -176,7 +177,7 @@ class SearchSpace(nn.Module):
             u: Points of the unit cube.
             active: Their activity, if it is known already.
         """
-        value = self._numbers(u)
+        value = self.numbers(u)
         if active is None:
             if not self._levels:
                 return value
@@ -196,13 +197,13 @@ class SearchSpace(nn.Module):
         """Move integers and choices to the representative of their value; floats stay."""
         if not (self._any_integer or self._any_choice):
             return u
-        return torch.where(self._is_float, u, self.encode(self._numbers(u)))
+        return torch.where(self._is_float, u, self.encode(self.numbers(u)))
 
     def legal(self, u: Tensor) -> Tensor:
         """Return which configurations no forbidden clause holds for: ``[B, D]`` -> bool ``[B]``."""
         if self._forbidden is None:
             return torch.ones(len(u), dtype=torch.bool, device=u.device)
-        numbers = self._numbers(u) if self._forbidden.needs_numbers else None
+        numbers = self.numbers(u) if self._forbidden.needs_numbers else None
         active = self.active(u) if self._levels else None
         return ~self._forbidden(u, numbers, active)[:, 0]
 
@@ -265,7 +266,7 @@ class SearchSpace(nn.Module):
         """Return configurations as dictionaries of their active hyperparameters."""
         u = u.double().cpu()
         space = self if self.device.type == "cpu" else SearchSpace(self.spec)
-        numbers, active = space._numbers(u).tolist(), space.active(u).tolist()
+        numbers, active = space.numbers(u).tolist(), space.active(u).tolist()
         return [
             {
                 column.name: column.value(number)

@@ -130,6 +130,9 @@ class HPOEnv(gym.Env[Any, Any]):
         """The current configuration: the values of its active hyperparameters."""
         return self.suite.space.to_dicts(self._current().u)[0]
 
+    # Inference mode: at a batch of one, what torch does around an operation costs more than the
+    # operation. Nothing that leaves this class is a tensor.
+    @torch.inference_mode()
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
@@ -143,6 +146,7 @@ class HPOEnv(gym.Env[Any, Any]):
         observation = self.engine.dynamics.observe(self._state)
         return _first(observation), _plain(self.engine.info(self._state, None))
 
+    @torch.inference_mode()
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Evaluate what ``action`` chooses."""
         batch = np.asarray(action)[None] if not isinstance(action, Tensor) else action[None]

@@ -48,22 +48,22 @@ SURROGATE_RECIPES = (
     SurrogateRecipe(
         "rpart",
         "rbv2_rpart",
-        FitSettings(CompactArchitecture(96, 96, 2), samples_per_task=16_000, steps=8_000),
+        FitSettings(CompactArchitecture(96, 96, 2), samples_per_task=12_000, steps=4_000),
     ),
     SurrogateRecipe(
         "xgboost",
         "rbv2_xgboost",
-        FitSettings(CompactArchitecture(128, 128, 2), samples_per_task=24_000, steps=14_000),
+        FitSettings(CompactArchitecture(128, 128, 2), samples_per_task=16_000, steps=7_000),
     ),
     SurrogateRecipe(
         "ranger",
         "rbv2_ranger@v2",
-        FitSettings(CompactArchitecture(96, 96, 2), samples_per_task=16_000, steps=9_000),
+        FitSettings(CompactArchitecture(96, 96, 2), samples_per_task=12_000, steps=5_000),
     ),
     SurrogateRecipe(
         "lcbench",
         "lcbench",
-        FitSettings(CompactArchitecture(128, 96, 2), samples_per_task=48_000, steps=9_000),
+        FitSettings(CompactArchitecture(128, 96, 2), samples_per_task=40_000, steps=5_000),
     ),
 )
 

@@ -99,7 +99,7 @@ FUSED: dict[str, FusedOperator] = {
 def fuse(output: Node) -> Node:
     """Return an equivalent graph with fewer, larger operations."""
     for rewrite in (_fuse_affine, _fuse_linear, _fuse_normalisation, _fuse_reglu, _fuse_first_layer,
-                    _fuse_affine_into_linear, _fuse_residual):
+                    _fuse_affine_into_linear, _fuse_residual, _pad_reglu):
         output = _rewrite(output, rewrite)
     return output
 
@@ -250,6 +250,35 @@ def _fuse_reglu(node: Node, readers: dict[int, list[Node]]) -> Node | None:
     return None
 
 
+def _pad_reglu(node: Node, readers: dict[int, list[Node]]) -> Node | None:
+    """Pad the inner width of a ReGLU block with zeros to a multiple of 16.
+
+    Odd widths (377, 419, 455) cost the matrix product a fifth of its speed.
+    """
+    if node.op not in ("linear", "residual"):
+        return None
+    position = node.inputs.index(next((n for n in node.inputs if n.op == "reglu"), node.inputs[-1]))
+    gated = node.inputs[position]
+    if gated.op != "reglu" or len(readers.get(id(gated), [])) != 1:
+        return None
+    half = int(gated.attributes["half"])
+    extra = -half % 16
+    if extra == 0:
+        return None
+    x, weight, bias = gated.inputs[0].inputs
+    left, right = weight.constant_value.split(half, 1)
+    low, high = bias.constant_value.split(half)
+    weight = torch.cat([F.pad(left, (0, extra)), F.pad(right, (0, extra))], 1)
+    bias = torch.cat([F.pad(low, (0, extra)), F.pad(high, (0, extra))])
+    wide = Node("linear", [x, constant(weight), constant(bias)], dtype=gated.dtype)
+    padded = Node("reglu", [wide], {"half": half + extra}, gated.name, gated.dtype)
+    inputs = list(node.inputs)
+    inputs[position] = padded
+    after = inputs[position + 1].constant_value
+    inputs[position + 1] = constant(F.pad(after, (0, 0, 0, extra)))
+    return Node(node.op, inputs, dict(node.attributes), node.name, node.dtype)
+
+
 def _slice_range(node: Node, width: int) -> tuple[int, int] | None:
     if not all(part.is_constant for part in node.inputs[1:]):
         return None
@@ -365,8 +394,8 @@ def _width(node: Node) -> int | None:
     if node.op == "Concat":
         widths = [_width(part) for part in node.inputs]
         return None if any(width is None for width in widths) else sum(w for w in widths if w)
-    if node.op == "Flatten" or not node.inputs:
-        return node.attributes.get("width")
+    if "width" in node.attributes:
+        return int(node.attributes["width"])
     found = [_width(source) for source in node.inputs if not source.is_constant]
     return found[0] if found else None
 

@@ -177,6 +177,9 @@ def _add(
     if item.op_type == "Shape":
         attributes["static"] = shapes.get(item.input[0])
     outputs = [name for name in item.output if name]
+    dimensions = shapes.get(outputs[0]) or []
+    if len(dimensions) == 2 and dimensions[1] is not None:
+        attributes["width"] = dimensions[1]
     if len(outputs) == 1 and item.op_type != "Split":
         node = Node(item.op_type, sources, attributes, outputs[0])
         values[outputs[0]] = _fold(node)

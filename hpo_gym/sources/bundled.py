@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,6 @@ from hpo_gym.errors import InvalidSettingError
 from hpo_gym.sources.bundle_files import BUNDLE_FOLDER, bundled_spaces, read_bundle
 from hpo_gym.spaces import SearchSpace, SpaceSpec
 from hpo_gym.surrogates.base import Surrogate
-from hpo_gym.surrogates.compact import CompactSurrogate
-from hpo_gym.surrogates.fitted import FittedSurrogate
 from hpo_gym.tasks.meta_features import suite_meta_features
 from hpo_gym.tasks.ref import TaskRef
 from hpo_gym.tasks.suite import KnownRange, SuiteSpec, TaskSuite
@@ -73,12 +72,17 @@ def _surrogate(
 ) -> Surrogate:
     prefix = "network."
     state = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
-    kinds: dict[str, Any] = {"compact": CompactSurrogate, "fitted": FittedSurrogate}
+    kinds = {
+        "compact": "hpo_gym.surrogates.compact:CompactSurrogate",
+        "fitted": "hpo_gym.surrogates.fitted:FittedSurrogate",
+    }
     if header["kind"] not in kinds:
         raise InvalidSettingError(
             f"This bundle holds a surrogate of kind {header['kind']!r}, which this version of "
             f"hpo_gym does not know ({', '.join(kinds)}). Update hpo_gym."
         )
+    module, _, name = kinds[header["kind"]].partition(":")
+    surrogate_class = getattr(import_module(module), name)
     with torch.no_grad():
-        surrogate: Surrogate = kinds[header["kind"]].from_state(space, header["network"], state)
+        surrogate: Surrogate = surrogate_class.from_state(space, header["network"], state)
     return surrogate

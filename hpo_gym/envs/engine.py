@@ -65,7 +65,12 @@ class EpisodeEngine:
             suite = source
         else:
             suite = load_suite(
-                source, space, metric=metric, data_dir=data_dir, **dict(source_options or {})
+                source,
+                space,
+                metric=metric,
+                protocol=protocol,
+                data_dir=data_dir,
+                **dict(source_options or {}),
             )
         self.suite = suite.to(_device(device))
         self.split, self.protocol = split, protocol

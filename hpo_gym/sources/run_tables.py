@@ -1,0 +1,231 @@
+"""A table of anyone's evaluations as tensors: task column, hyperparameter columns, metric columns."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hpo_gym.errors import DataIntegrityError, DataMissingError, InvalidSettingError, unknown_name
+from hpo_gym.spaces import Column, SearchSpace, SpaceSpec
+
+__all__ = ["RunTable", "read_run_table"]
+
+# A positive numeric column gets a log scale when its values span more than these decades.
+_LOG_DECADES = 2.5
+_MISSING = ("", "?", "nan", "NaN", "NA", "null")
+
+
+@dataclass(frozen=True)
+class RunTable:
+    """Evaluations of several tasks over one search space.
+
+    Args:
+        spec: The search space, inferred from the columns.
+        task_ids: Ids of the ``N`` tasks in order of first appearance.
+        metrics: Names of the ``K`` metrics.
+        task: Task of each row, int64 ``[R]``.
+        u: Configurations, float32 ``[R, D]``.
+        values: Metrics, float32 ``[R, K]``.
+        dropped: Rows that were left out because a metric or hyperparameter was missing.
+        constants: Hyperparameter columns that hold one value, by name; they are not in the space.
+    """
+
+    spec: SpaceSpec
+    task_ids: tuple[str, ...]
+    metrics: tuple[str, ...]
+    task: Tensor
+    u: Tensor
+    values: Tensor
+    dropped: int
+    constants: Mapping[str, Any]
+
+    @property
+    def shared_grid(self) -> bool:
+        """Whether every task was evaluated on the same configurations, so that look-up is exact."""
+        rows = [
+            {tuple(row) for row in self.u[self.task == index].tolist()}
+            for index in range(len(self.task_ids))
+        ]
+        return all(configurations == rows[0] for configurations in rows)
+
+
+def read_run_table(
+    path: str | Path,
+    *,
+    task_column: str,
+    hyperparameters: Sequence[str],
+    metrics: Sequence[str],
+    log: Sequence[str] | None = None,
+    rename: Mapping[str, str] | None = None,
+) -> RunTable:
+    """Read a CSV, Parquet or ARFF table of evaluations.
+
+    Types are inferred: a column of whole numbers is an integer hyperparameter, of numbers a float, of
+    anything else categorical; nominal ARFF attributes whose values are numbers count as numbers.
+    Repeated configurations of a task are averaged.
+
+    Args:
+        path: The file; its ending tells the format (``.csv``, ``.parquet``, ``.arff``).
+        task_column: Column with the id of the task (dataset).
+        hyperparameters: Columns of the search space.
+        metrics: Numeric columns with results.
+        log: Hyperparameters on a log scale; ``None`` infers it (positive, more than 2.5 decades).
+        rename: New names of hyperparameters.
+
+    Raises:
+        DataMissingError: If there is no such file.
+        DataIntegrityError: If it cannot be parsed, is empty, or a metric is not numeric.
+        UnknownNameError: If a column does not exist.
+        InvalidSettingError: If no hyperparameter varies, or the format is not known.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataMissingError(f"There is no run table {path}. Give the path of a CSV, Parquet or ARFF file.")
+    columns = _read(path)
+    for name in (task_column, *hyperparameters, *metrics, *(log or ())):
+        if name not in columns:
+            raise unknown_name(f"column of {path.name}", name, columns)
+    wanted = [task_column, *hyperparameters, *metrics]
+    rows = list(zip(*(columns[name] for name in wanted), strict=True))
+    complete = [row for row in rows if not any(cell in _MISSING for cell in row)]
+    if not complete:
+        raise DataIntegrityError(f"{path} holds no complete row of {wanted}.")
+    parts = dict(zip(wanted, zip(*complete, strict=True), strict=True))
+    kept, constants = [], {}
+    for name in hyperparameters:
+        if len(set(parts[name])) == 1:
+            constants[name] = parts[name][0]
+        else:
+            kept.append(name)
+    if not kept:
+        raise InvalidSettingError(f"No hyperparameter of {path.name} varies: nothing to tune.")
+    names = dict(rename or {})
+    spec = SpaceSpec(
+        tuple(_column(names.get(name, name), parts[name], _on_log(name, parts[name], log)) for name in kept),
+        {},
+    )
+    task_ids = tuple(dict.fromkeys(parts[task_column]))
+    position = {identity: index for index, identity in enumerate(task_ids)}
+    task = torch.tensor([position[identity] for identity in parts[task_column]])
+    numbers = [
+        [column.number(_typed(column, cell)) for cell in parts[name]]
+        for column, name in zip(spec.columns, kept, strict=True)
+    ]
+    u = SearchSpace(spec).encode(torch.tensor(numbers, dtype=torch.float64).T).float()
+    values = torch.tensor([_metric(path, name, parts[name]) for name in metrics]).T
+    task, u, values = _average_repeats(task, u, values)
+    return RunTable(
+        spec, task_ids, tuple(metrics), task, u, values, len(rows) - len(complete), constants
+    )
+
+
+def _read(path: Path) -> dict[str, list[str]]:
+    """Return the columns of a table as text."""
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".csv":
+            with path.open(encoding="utf-8", newline="") as file:
+                return _text_columns(list(csv.reader(file)), path)
+        if suffix == ".arff":
+            return _read_arff(path)
+        if suffix in (".parquet", ".pq"):
+            import pandas
+
+            frame = pandas.read_parquet(path)
+            return {name: ["" if v is None or v != v else str(v) for v in frame[name]] for name in frame}
+    except (OSError, ValueError, UnicodeDecodeError, csv.Error) as error:
+        raise DataIntegrityError(
+            f"{path} cannot be read as {suffix[1:].upper()} ({type(error).__name__}: {error}); it may "
+            "be truncated or of another format."
+        ) from error
+    raise InvalidSettingError(
+        f"{path.name}: tables end in .csv, .parquet or .arff; {suffix or 'no ending'!r} is not known."
+    )
+
+
+def _text_columns(rows: list[list[str]], path: Path) -> dict[str, list[str]]:
+    if not rows:
+        raise ValueError("the file is empty")
+    header, body = rows[0], [row for row in rows[1:] if row]
+    for number, row in enumerate(body, start=2):
+        if len(row) != len(header):
+            raise ValueError(f"row {number} has {len(row)} cells, the header {len(header)}")
+    return {
+        name.strip(): [row[index].strip() for row in body] for index, name in enumerate(header)
+    }
+
+
+def _read_arff(path: Path) -> dict[str, list[str]]:
+    names: list[str] = []
+    rows: list[list[str]] = []
+    reading = False
+    with path.open(encoding="utf-8", newline="") as file:
+        for line in file:
+            text = line.strip()
+            if not text or text.startswith("%"):
+                continue
+            if reading:
+                rows.append(next(csv.reader([text], quotechar="'", skipinitialspace=True)))
+            elif text.lower().startswith("@attribute"):
+                names.append(next(csv.reader([text], delimiter=" ", quotechar="'", skipinitialspace=True))[1])
+            elif text.lower().startswith("@data"):
+                reading = True
+    if not names or not reading:
+        raise ValueError("no @attribute or no @data section")
+    return _text_columns([names, *rows], path)
+
+
+def _numbers(cells: Sequence[str]) -> list[float] | None:
+    try:
+        return [float(cell) for cell in cells]
+    except ValueError:
+        return None
+
+
+def _on_log(name: str, cells: Sequence[str], log: Sequence[str] | None) -> bool:
+    if log is not None:
+        return name in log
+    numbers = _numbers(cells)
+    if numbers is None or min(numbers) <= 0:
+        return False
+    return math.log10(max(numbers) / min(numbers)) > _LOG_DECADES
+
+
+def _column(name: str, cells: Sequence[str], log: bool) -> Column:
+    numbers = _numbers(cells)
+    if numbers is None:
+        choices = tuple(sorted(set(cells)))
+        return Column(name, "categorical", choices=choices, default=max(choices, key=list(cells).count))
+    middle = sorted(numbers)[len(numbers) // 2]
+    if all(number.is_integer() for number in numbers):
+        return Column(name, "integer", int(min(numbers)), int(max(numbers)), log, (), int(middle))
+    return Column(name, "float", min(numbers), max(numbers), log, (), middle)
+
+
+def _typed(column: Column, cell: str) -> str | float:
+    return float(cell) if column.is_numeric else cell
+
+
+def _metric(path: Path, name: str, cells: Sequence[str]) -> list[float]:
+    numbers = _numbers(cells)
+    if numbers is None:
+        wrong = next(cell for cell in cells if _numbers([cell]) is None)
+        raise DataIntegrityError(f"{path}: metric {name!r} holds {wrong!r}, which is no number.")
+    return numbers
+
+
+def _average_repeats(task: Tensor, u: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    keys = torch.cat([task[:, None].float(), u], 1)
+    unique, inverse = torch.unique(keys, dim=0, return_inverse=True)
+    if len(unique) == len(keys):
+        return task, u, values
+    count = torch.zeros(len(unique)).index_add(0, inverse, torch.ones(len(keys)))
+    total = torch.zeros(len(unique), values.shape[1]).index_add(0, inverse, values)
+    return unique[:, 0].long(), unique[:, 1:], total / count[:, None]

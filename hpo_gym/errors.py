@@ -58,9 +58,7 @@ class DataIntegrityError(DataError):
     """A data file does not match its pinned checksum, or cannot be parsed."""
 
 
-def unknown_name(
-    kind: str, name: object, allowed: Iterable[object], remedy: str = ""
-) -> UnknownNameError:
+def unknown_name(kind: str, name: object, allowed: Iterable[object], remedy: str = "") -> UnknownNameError:
     """Build the error for an unknown name, with its closest match first.
 
     Args:

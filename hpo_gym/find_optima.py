@@ -50,9 +50,7 @@ def _find(options: argparse.Namespace, space: str) -> None:
         known = find_known_range(
             suite,
             OptimumSearch(sobol=options.sobol),
-            lambda stage, share: progress.update(
-                bar, description=f"{space}: {stage}", completed=share
-            ),
+            lambda stage, share: progress.update(bar, description=f"{space}: {stage}", completed=share),
         )
     name = range_name(options.source, space, options.restriction, suite.spec.metric)
     path = save_range(name, known, suite.tasks, options.output)

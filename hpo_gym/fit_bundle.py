@@ -55,9 +55,7 @@ def _build(space: str, options: argparse.Namespace) -> None:
         for recipe in SURROGATE_RECIPES:
             if recipe.space == space:
                 best = genuine_best(options.data_dir)
-                result = build_from_surrogate(
-                    recipe, options.output, options.data_dir, best, report
-                )
+                result = build_from_surrogate(recipe, options.output, options.data_dir, best, report)
         for run_recipe in RUN_RECIPES:
             if run_recipe.space == space:
                 result = build_from_runs(run_recipe, options.output, options.data_dir, report)

@@ -34,9 +34,7 @@ def stream_seed(seed: int, *path: str | int) -> int:
     return int(_sequence(seed, path).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def generator(
-    seed: int, *path: str | int, device: torch.device | str = "cpu"
-) -> torch.Generator:
+def generator(seed: int, *path: str | int, device: torch.device | str = "cpu") -> torch.Generator:
     """Return a ``torch.Generator`` on ``device`` for the stream named ``path`` below ``seed``."""
     return torch.Generator(device=device).manual_seed(stream_seed(seed, *path))
 

@@ -62,13 +62,9 @@ ARGUMENTS: list[tuple[dict[str, Any], type[HPOGymError], list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "error", "parts"), ARGUMENTS, ids=[str(row[0])[:60] for row in ARGUMENTS]
-)
+@pytest.mark.parametrize(("arguments", "error", "parts"), ARGUMENTS, ids=[str(row[0])[:60] for row in ARGUMENTS])
 @pytest.mark.parametrize("make", [gym.make, gym.make_vec], ids=["make", "make_vec"])
-def test_wrong_argument(
-    make: Any, arguments: dict[str, Any], error: type[HPOGymError], parts: list[str]
-) -> None:
+def test_wrong_argument(make: Any, arguments: dict[str, Any], error: type[HPOGymError], parts: list[str]) -> None:
     with pytest.raises(error) as caught:
         make("HPO-Synthetic-v0", **arguments)
     for part in parts:

@@ -97,9 +97,7 @@ class TestScreening:
     def screen(self, best: float, genuine: float | None = None) -> list[str]:
         suite = TINY_SUITES["conditional"](num_tasks=1)
         samples = sample_original(suite, 2000, 0, seed=0)
-        known = find_known_range(
-            suite, OptimumSearch(sobol=256, starts=2, rounds=0, gradient_steps=0)
-        )
+        known = find_known_range(suite, OptimumSearch(sobol=256, starts=2, rounds=0, gradient_steps=0))
         known.best[0] = best
         real = None if genuine is None else {str(suite.tasks[0]): genuine}
         return [exclusion.rule for exclusion in screen_tasks(suite, known, samples, real)]

@@ -30,7 +30,5 @@ def make_env(request: pytest.FixtureRequest) -> Callable[..., gym.Env[Any, Any]]
 
 class TestRegistered(EnvCase):
     @pytest.fixture
-    def make_env(
-        self, make_env: Callable[..., gym.Env[Any, Any]]
-    ) -> Callable[..., gym.Env[Any, Any]]:
+    def make_env(self, make_env: Callable[..., gym.Env[Any, Any]]) -> Callable[..., gym.Env[Any, Any]]:
         return make_env

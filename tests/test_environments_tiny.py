@@ -49,9 +49,7 @@ def variant(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 # Pictures take a while and do not depend on the action.
-DRAWN = pytest.mark.parametrize(
-    "variant", [VARIANTS["quadratic-grid_step-flat"]], indirect=True, ids=["quadratic"]
-)
+DRAWN = pytest.mark.parametrize("variant", [VARIANTS["quadratic-grid_step-flat"]], indirect=True, ids=["quadratic"])
 
 
 class TestScalar(EnvCase):

@@ -27,9 +27,7 @@ HEAVY = (
 
 def _loaded_after(statements: str) -> set[str]:
     script = f"{statements}\nimport sys\nprint(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
-    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
     return {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
 
 
@@ -50,8 +48,6 @@ def test_nothing_heavy_is_imported(statements: str) -> None:
 
 def test_import_alone_needs_neither_the_dynamics_nor_data() -> None:
     script = "import hpo_gym, sys; print(*[m for m in sys.modules if m.startswith('hpo_gym')])"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "hpo_gym.mdp.settings" in done.stdout  # what a card is checked against
     assert not {"hpo_gym.sources.bundled", "hpo_gym.sources.yahpo"} & set(done.stdout.split())

@@ -51,9 +51,7 @@ def test_nothing_leaves_the_observed_range(values: torch.Tensor) -> None:
 
 
 def test_a_plateau_maps_to_its_middle() -> None:
-    samples = torch.cat(
-        [torch.linspace(0, 0.4, 250), torch.full((500,), 0.5), torch.linspace(0.6, 1, 250)]
-    )
+    samples = torch.cat([torch.linspace(0, 0.4, 250), torch.full((500,), 0.5), torch.linspace(0.6, 1, 250)])
     fitted = QuantileMap.fit(samples[None, None], torch.ones(1, 1), torch.zeros(1, 1))
     z = fitted.to_z(0, torch.zeros(1, dtype=torch.int64), torch.tensor([0.5]))
     assert abs(float(z)) < 0.15

@@ -22,9 +22,7 @@ class Fixed(BowlSurrogate):
         super().__init__(torch.zeros(1, 2))
         self.value = value
 
-    def predict(
-        self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None = None
-    ) -> Tensor:
+    def predict(self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None = None) -> Tensor:
         return torch.full((len(task), 2), self.value)
 
 

@@ -100,9 +100,7 @@ class EpisodeEngine:
             return gym.spaces.Discrete(actions.num_actions)
         return gym.spaces.Box(0.0, 1.0, (actions.action_dimension,), np.float32)
 
-    def begin(
-        self, batch: int, draws: torch.Generator, options: Mapping[str, Any] | None = None
-    ) -> EpisodeState:
+    def begin(self, batch: int, draws: torch.Generator, options: Mapping[str, Any] | None = None) -> EpisodeState:
         """Return fresh episodes on the tasks and from the starts that ``options`` ask for."""
         options = options or {}
         for key in options:
@@ -112,9 +110,7 @@ class EpisodeEngine:
         start = options.get("start")
         return self.dynamics.reset(task, draws, None if start is None else self._start(start, batch))
 
-    def _choose_tasks(
-        self, batch: int, draws: torch.Generator, options: Mapping[str, Any]
-    ) -> Tensor:
+    def _choose_tasks(self, batch: int, draws: torch.Generator, options: Mapping[str, Any]) -> Tensor:
         if "task" in options and "task_index" in options:
             raise InvalidSettingError("Give options 'task' or 'task_index', not both.")
         if "task_index" in options:
@@ -129,16 +125,13 @@ class EpisodeEngine:
             refs = [named] if isinstance(named, str | TaskRef) else list(_task_list(named))
             task = torch.tensor([self.suite.position(ref) for ref in refs], device=self.device)
         else:
-            pick = torch.randint(
-                len(self.tasks), (batch,), generator=draws, device=self.device
-            )
+            pick = torch.randint(len(self.tasks), (batch,), generator=draws, device=self.device)
             return self.tasks[pick]
         if task.ndim == 0 or len(task) == 1:
             return task.reshape(1).expand(batch).clone()
         if task.shape != (batch,):
             raise InvalidSettingError(
-                f"options name {list(task.shape)} tasks for {batch} environment(s): give one, or "
-                "one per environment."
+                f"options name {list(task.shape)} tasks for {batch} environment(s): give one, or one per environment."
             )
         return task
 
@@ -210,9 +203,7 @@ def _episode_settings(settings: Mapping[str, Any]) -> EpisodeSettings:
     arguments = list(inspect.signature(EpisodeEngine.__init__).parameters)[1:-1]
     for key in settings:
         if key not in known:
-            raise unknown_name(
-                "environment argument", key, [*known, *arguments, "render_mode", "num_envs"]
-            )
+            raise unknown_name("environment argument", key, [*known, *arguments, "render_mode", "num_envs"])
     return EpisodeSettings(**settings)
 
 
@@ -232,9 +223,7 @@ def _device(device: str | torch.device) -> torch.device:
     except RuntimeError as error:
         raise unknown_name("device", device, ["cpu", "cuda", "cuda:0"]) from error
     if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise InvalidSettingError(
-            f"device={str(device)!r}, but torch sees no CUDA device here. Use device='cpu'."
-        )
+        raise InvalidSettingError(f"device={str(device)!r}, but torch sees no CUDA device here. Use device='cpu'.")
     return chosen
 
 

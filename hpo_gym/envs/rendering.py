@@ -34,9 +34,7 @@ class CurveRecorder:
         UnknownNameError: For an unknown mode.
     """
 
-    def __init__(
-        self, engine: EpisodeEngine, batch: int, mode: str | None, modes: Sequence[str]
-    ) -> None:
+    def __init__(self, engine: EpisodeEngine, batch: int, mode: str | None, modes: Sequence[str]) -> None:
         if mode is not None and mode not in modes:
             raise unknown_name("render_mode", mode, modes)
         self._engine = engine
@@ -113,9 +111,7 @@ class CurveRecorder:
             seen = ~np.isnan(incumbents).all(0)
             if seen.any():
                 low, middle, high = np.nanquantile(incumbents[:, seen], [0.25, 0.5, 0.75], axis=0)
-                axes.fill_between(
-                    trials[seen], low, high, color=_ORANGE, alpha=0.3, label="quartiles"
-                )
+                axes.fill_between(trials[seen], low, high, color=_ORANGE, alpha=0.3, label="quartiles")
                 axes.plot(trials[seen], middle, color=_ORANGE, label="median of environments")
         axes.step(trials, incumbents[0], where="post", color=_BLUE, linewidth=2, label="incumbent")
         task = int(self._task[0])

@@ -133,9 +133,7 @@ class HPOEnv(gym.Env[Any, Any]):
     # Inference mode: at a batch of one, what torch does around an operation costs more than the
     # operation. Nothing that leaves this class is a tensor.
     @torch.inference_mode()
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin an episode; ``options`` may hold ``task``, ``task_index`` and ``start``."""
         super().reset(seed=seed)
         if seed is not None or self._draws is None:

@@ -56,14 +56,10 @@ def build_from_surrogate(
         settings,
         lambda step, loss: report(f"fit (loss {loss:.4f})", step / settings.steps),
     )
-    network = CompactSurrogate.from_state(
-        original.space.spec, network.header(), _half(network.state_dict())
-    )
+    network = CompactSurrogate.from_state(original.space.spec, network.header(), _half(network.state_dict()))
     spec = dataclasses.replace(original.spec, name=recipe.space, source="bundled")
     fitted = TaskSuite(spec, original.space, network, original.meta_features)
-    fitted.known_range = find_known_range(
-        fitted, SEARCH, lambda _, share: report("optimum of the fit", share)
-    )
+    fitted.known_range = find_known_range(fitted, SEARCH, lambda _, share: report("optimum of the fit", share))
     quality = measure_quality(original, fitted, known)
     provenance = {
         **dict(original.spec.provenance),
@@ -92,23 +88,16 @@ def _keep(
         samples.metrics[rows],
         samples.random[rows],
     )
-    known = KnownRange(
-        known.worst[kept], known.median[kept], known.best[kept], known.best_u[kept], known.method
-    )
+    known = KnownRange(known.worst[kept], known.median[kept], known.best[kept], known.best_u[kept], known.method)
     surrogate = suite.surrogate.subset(kept)
-    spec: SuiteSpec = dataclasses.replace(
-        suite.spec, tasks=tuple(suite.tasks[index] for index in kept)
-    )
+    spec: SuiteSpec = dataclasses.replace(suite.spec, tasks=tuple(suite.tasks[index] for index in kept))
     kept_suite = TaskSuite(spec, suite.space, surrogate, suite.meta_features[kept], known)
     return kept_suite, known, samples
 
 
 def _half(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Store weights in half precision; quantile maps keep single precision: they hold values."""
-    return {
-        key: value if key.startswith("quantiles") else value.half()
-        for key, value in state.items()
-    }
+    return {key: value if key.startswith("quantiles") else value.half() for key, value in state.items()}
 
 
 def pack(

@@ -122,14 +122,10 @@ def _fit_member(
 ) -> CompactSurrogate:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(settings.seed, "runs", "weights", index))
-        network = CompactSurrogate(
-            table.spec, metrics, len(table.task_ids), settings.architecture, quantiles
-        )
+        network = CompactSurrogate(table.spec, metrics, len(table.task_ids), settings.architecture, quantiles)
     draws = generator(settings.seed, "runs", "batches", index)
     numeric, embedded = network.features(task, u, active, None)
-    optimizer = torch.optim.AdamW(
-        network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
-    )
+    optimizer = torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
     for step in range(settings.steps):
         rate = 0.5 + 0.5 * math.cos(math.pi * step / settings.steps)
         for group in optimizer.param_groups:
@@ -177,5 +173,3 @@ def cross_validate(
         spearman.append(0.0 if math.isnan(correlation) else float(correlation))
         r2.append(float(1 - (truth - guess).square().sum() / (truth - truth.mean()).square().sum()))
     return RunFitQuality(spearman, r2)
-
-

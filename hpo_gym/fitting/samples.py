@@ -107,9 +107,7 @@ def sample_original(
     return samples
 
 
-def _draw_fidelity(
-    fidelity: Fidelity | None, count: int, draws: torch.Generator
-) -> Tensor | None:
+def _draw_fidelity(fidelity: Fidelity | None, count: int, draws: torch.Generator) -> Tensor | None:
     if fidelity is None:
         return None
     low, high = torch.tensor(fidelity.lower).log(), torch.tensor(fidelity.upper).log()
@@ -121,9 +119,7 @@ def _draw_fidelity(
     return value.clamp(fidelity.lower, fidelity.upper)
 
 
-def _elites(
-    suite: TaskSuite, samples: Samples, task: int, size: int, draws: torch.Generator
-) -> Tensor:
+def _elites(suite: TaskSuite, samples: Samples, task: int, size: int, draws: torch.Generator) -> Tensor:
     mine = samples.task == task
     if samples.fidelity is not None and suite.fidelity is not None:
         mine &= samples.fidelity >= suite.fidelity.upper

@@ -22,7 +22,7 @@ from torch import Tensor
 from hpo_gym.fitting.samples import Samples
 from hpo_gym.tasks.suite import KnownRange, TaskSuite
 
-__all__ = ["ERROR_MARGIN", "ERROR_SHARE", "Exclusion", "OUTLIER", "SATURATION", "screen_tasks"]
+__all__ = ["ERROR_MARGIN", "ERROR_SHARE", "OUTLIER", "SATURATION", "Exclusion", "screen_tasks"]
 
 SATURATION = 1e-4
 OUTLIER = 1.0

@@ -77,10 +77,7 @@ def fit_compact(
     quantiles = fit_quantiles(samples, suite.num_tasks)
     metrics = suite.surrogate.metrics
     target = torch.stack(
-        [
-            quantiles.to_z(column, samples.task, samples.metrics[:, column])
-            for column in range(len(metrics))
-        ],
+        [quantiles.to_z(column, samples.task, samples.metrics[:, column]) for column in range(len(metrics))],
         1,
     )
     with torch.random.fork_rng(devices=[]):

@@ -59,9 +59,7 @@ class ActionRule(ABC):
     #: ``Box [0, 1]^action_dimension``, or 0 for a discrete action.
     action_dimension: int = 0
 
-    def __init__(
-        self, space: SearchSpace, settings: EpisodeSettings, shares: Tensor | None
-    ) -> None:
+    def __init__(self, space: SearchSpace, settings: EpisodeSettings, shares: Tensor | None) -> None:
         self.space = space
         self.settings = settings
         self.shares = shares
@@ -94,8 +92,7 @@ class ActionRule(ABC):
             )
         if not bool(((action >= 0) & (action < self.num_actions)).all()):
             raise InvalidActionError(
-                f"Actions must lie in 0 .. {self.num_actions - 1}, got "
-                f"{int(action.min())} .. {int(action.max())}."
+                f"Actions must lie in 0 .. {self.num_actions - 1}, got {int(action.min())} .. {int(action.max())}."
             )
         return action.to(self.space.device, torch.int64)
 
@@ -109,9 +106,7 @@ class GridStep(ActionRule):
     fidelity.
     """
 
-    def __init__(
-        self, space: SearchSpace, settings: EpisodeSettings, shares: Tensor | None
-    ) -> None:
+    def __init__(self, space: SearchSpace, settings: EpisodeSettings, shares: Tensor | None) -> None:
         super().__init__(space, settings, shares)
         self.grid = space.grid(settings.levels or _GRID_STEP_LEVELS)
         self.top = self.grid.counts - 1
@@ -128,9 +123,7 @@ class GridStep(ActionRule):
         fidelity, fidelity_level = None, state.fidelity_level
         if self.shares is not None:
             moves_fidelity = column == self.space.dimension
-            fidelity_level = (fidelity_level + direction * moves_fidelity).clamp(
-                0, len(self.shares) - 1
-            )
+            fidelity_level = (fidelity_level + direction * moves_fidelity).clamp(0, len(self.shares) - 1)
             fidelity = self.shares[fidelity_level]
             direction = direction * ~moves_fidelity
             column = column.clamp(max=self.space.dimension - 1)
@@ -187,9 +180,7 @@ class GridChoice(ActionRule):
     With multi-fidelity the grid has the fidelity as its fastest factor.
     """
 
-    def __init__(
-        self, space: SearchSpace, settings: EpisodeSettings, shares: Tensor | None
-    ) -> None:
+    def __init__(self, space: SearchSpace, settings: EpisodeSettings, shares: Tensor | None) -> None:
         super().__init__(space, settings, shares)
         self._factor = 1 if shares is None else len(shares)
         levels = settings.levels or self._automatic_levels()
@@ -205,9 +196,7 @@ class GridChoice(ActionRule):
 
     def _automatic_levels(self) -> int:
         levels = 2
-        while (
-            levels < 50 and self.space.grid(levels + 1).size * self._factor <= _AUTOMATIC_GRID
-        ):
+        while levels < 50 and self.space.grid(levels + 1).size * self._factor <= _AUTOMATIC_GRID:
             levels += 1
         return levels
 
@@ -241,9 +230,7 @@ class Continuous(ActionRule):
     The last coordinate maps to the share of a full evaluation on a log scale from the smallest to 1.
     """
 
-    def __init__(
-        self, space: SearchSpace, settings: EpisodeSettings, shares: Tensor | None
-    ) -> None:
+    def __init__(self, space: SearchSpace, settings: EpisodeSettings, shares: Tensor | None) -> None:
         super().__init__(space, settings, shares)
         self.action_dimension = space.dimension + (0 if shares is None else 1)
         self._log_least = 0.0 if shares is None else math.log(float(shares[0]))
@@ -275,9 +262,7 @@ class Continuous(ActionRule):
         return action.to(self.space.device, torch.float32)
 
 
-def make_action_rule(
-    space: SearchSpace, settings: EpisodeSettings, shares: Tensor | None
-) -> ActionRule:
+def make_action_rule(space: SearchSpace, settings: EpisodeSettings, shares: Tensor | None) -> ActionRule:
     """Return the rule for ``settings.action``."""
     rules: dict[str, type[ActionRule]] = {
         "grid_step": GridStep,

@@ -93,14 +93,11 @@ class Dynamics:
             start = self.space.from_dicts([values]).to(start)[0]
             if not bool(self.space.legal(start[None])):
                 raise InvalidSettingError(
-                    f"start_configuration={dict(self.settings.start_configuration)!r} is forbidden "
-                    "by the search space."
+                    f"start_configuration={dict(self.settings.start_configuration)!r} is forbidden by the search space."
                 )
         return start
 
-    def reset(
-        self, task: Tensor, draws: torch.Generator, start: Tensor | None = None
-    ) -> EpisodeState:
+    def reset(self, task: Tensor, draws: torch.Generator, start: Tensor | None = None) -> EpisodeState:
         """Begin episodes.
 
         Args:
@@ -210,9 +207,7 @@ class Dynamics:
             value = value.round()
         return value.clamp(fidelity.lower, fidelity.upper)
 
-    def _record(
-        self, state: EpisodeState, proposal: Proposal, score: Tensor, share: Tensor
-    ) -> Tensor:
+    def _record(self, state: EpisodeState, proposal: Proposal, score: Tensor, share: Tensor) -> Tensor:
         """Write the trial into the history and return whether it repeats an earlier one."""
         history = state.history
         assert history is not None  # reset made one whenever _keeps_history
@@ -221,9 +216,7 @@ class Dynamics:
         if self.settings.terminate_on_repeat:
             position = torch.arange(self.max_trials, device=shown.device)
             done = position < state.trial[:, None]
-            same = (history.u == shown[:, None]).all(2) & (
-                history.active == proposal.active[:, None]
-            ).all(2)
+            same = (history.u == shown[:, None]).all(2) & (history.active == proposal.active[:, None]).all(2)
             repeated = (same & done).any(1)
         row = state.trial.clamp(max=self.max_trials - 1)
         batch = torch.arange(len(row), device=row.device)

@@ -158,9 +158,7 @@ class HistoryObservation(ObservationRule):
         return {part.name: blocks[part.name] for part in self.parts}
 
 
-def history_view(
-    observation: Mapping[str, Tensor], trials: int, dimension: int
-) -> dict[str, Tensor]:
+def history_view(observation: Mapping[str, Tensor], trials: int, dimension: int) -> dict[str, Tensor]:
     """Return a history observation with ``u`` and ``active`` as ``[B, T, D]``, ``descriptors`` as
     ``[B, D, F]`` and ``mask`` as bool ``[B, T]``; the others are unchanged.
     """
@@ -172,9 +170,7 @@ def history_view(
     return view
 
 
-def make_observation_rule(
-    suite: TaskSuite, settings: EpisodeSettings, trials: int
-) -> ObservationRule:
+def make_observation_rule(suite: TaskSuite, settings: EpisodeSettings, trials: int) -> ObservationRule:
     """Return the rule for ``settings.observation``."""
     rules: dict[str, type[ObservationRule]] = {
         "flat": FlatObservation,

@@ -47,9 +47,7 @@ def make_reward_rule(settings: EpisodeSettings, suite: TaskSuite) -> RewardRule:
     if settings.reward == "log_regret":
         suite.require_range()
 
-        def log_regret(
-            task: Tensor, score: Tensor, previous: Tensor, before: Tensor, incumbent: Tensor
-        ) -> Tensor:
+        def log_regret(task: Tensor, score: Tensor, previous: Tensor, before: Tensor, incumbent: Tensor) -> Tensor:
             regret = suite.regret(task, incumbent).clamp(10.0**-LOG_REGRET_CAP, 1.0)
             return -torch.log10(regret)
 
@@ -61,28 +59,20 @@ def make_reward_rule(settings: EpisodeSettings, suite: TaskSuite) -> RewardRule:
     known = suite.require_range()
     inverse = 1.0 / (known.best - known.worst)
 
-    def scaled(
-        task: Tensor, score: Tensor, previous: Tensor, before: Tensor, incumbent: Tensor
-    ) -> Tensor:
+    def scaled(task: Tensor, score: Tensor, previous: Tensor, before: Tensor, incumbent: Tensor) -> Tensor:
         return plain(task, score, previous, before, incumbent) * inverse[task]
 
     return scaled
 
 
-def _improvement(
-    task: Tensor, score: Tensor, previous: Tensor, before: Tensor, incumbent: Tensor
-) -> Tensor:
+def _improvement(task: Tensor, score: Tensor, previous: Tensor, before: Tensor, incumbent: Tensor) -> Tensor:
     return incumbent - before
 
 
-def _delta(
-    task: Tensor, score: Tensor, previous: Tensor, before: Tensor, incumbent: Tensor
-) -> Tensor:
+def _delta(task: Tensor, score: Tensor, previous: Tensor, before: Tensor, incumbent: Tensor) -> Tensor:
     change = score - previous
     return torch.where(change > IMPROVEMENT_TOLERANCE, change, torch.zeros_like(change))
 
 
-def _score(
-    task: Tensor, score: Tensor, previous: Tensor, before: Tensor, incumbent: Tensor
-) -> Tensor:
+def _score(task: Tensor, score: Tensor, previous: Tensor, before: Tensor, incumbent: Tensor) -> Tensor:
     return score.clone()

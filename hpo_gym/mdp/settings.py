@@ -87,8 +87,7 @@ class EpisodeSettings:
             _require_integer("levels", self.levels, 2, "a grid needs two levels")
         if not 0.0 < self.min_fidelity <= 1.0:
             raise InvalidSettingError(
-                f"min_fidelity={self.min_fidelity!r} must lie in (0, 1]: it is a share of a full "
-                "evaluation."
+                f"min_fidelity={self.min_fidelity!r} must lie in (0, 1]: it is a share of a full evaluation."
             )
         if self.start == "none" and self.action == "grid_step":
             raise InvalidSettingError(
@@ -107,8 +106,7 @@ class EpisodeSettings:
             )
         if self.reward == "log_regret" and self.reward_scale != "none":
             raise InvalidSettingError(
-                "reward='log_regret' is already relative to the task's range; "
-                "use reward_scale='none'."
+                "reward='log_regret' is already relative to the task's range; use reward_scale='none'."
             )
 
     @classmethod

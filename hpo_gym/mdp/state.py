@@ -89,9 +89,7 @@ class EpisodeState:
         }
         history = None
         if self.history is not None:
-            history = History(
-                **{f.name: getattr(self.history, f.name).clone() for f in fields(self.history)}
-            )
+            history = History(**{f.name: getattr(self.history, f.name).clone() for f in fields(self.history)})
         return EpisodeState(**parts, history=history)
 
 

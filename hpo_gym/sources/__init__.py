@@ -72,11 +72,7 @@ def load_suite(
         loader = getattr(import_module(module), function)
     allowed = inspect.signature(loader).parameters
     for name in options:
-        if name not in allowed and not any(
-            parameter.kind is parameter.VAR_KEYWORD for parameter in allowed.values()
-        ):
+        if name not in allowed and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in allowed.values()):
             raise unknown_name(f"option of source {source!r}", name, allowed)
-    suite: TaskSuite = loader(
-        space, metric=metric, protocol=protocol, data_dir=data_dir, **options
-    )
+    suite: TaskSuite = loader(space, metric=metric, protocol=protocol, data_dir=data_dir, **options)
     return suite

@@ -64,15 +64,11 @@ def _read_checked(folder: Path, name: str, manifest: Mapping[str, str]) -> bytes
     data = path.read_bytes()
     found = sha256(data)
     if found != manifest[name]:
-        raise DataIntegrityError(
-            f"{path} is corrupt: its SHA-256 is {found}, expected {manifest[name]}. {_REPAIR}"
-        )
+        raise DataIntegrityError(f"{path} is corrupt: its SHA-256 is {found}, expected {manifest[name]}. {_REPAIR}")
     return data
 
 
-def read_bundle(
-    space: str, folder: Path = BUNDLE_FOLDER
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read_bundle(space: str, folder: Path = BUNDLE_FOLDER) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return header and tensors of an embedded space, checked against the manifest.
 
     Raises:
@@ -114,7 +110,5 @@ def write_bundle(
     for name, data in files.items():
         write_atomic(folder / name, data)
         manifest[name] = sha256(data)
-    write_atomic(
-        folder / "manifest.json", (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()
-    )
+    write_atomic(folder / "manifest.json", (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
     return sum(len(data) for data in files.values())

@@ -60,16 +60,12 @@ def load_bundled(
     )
     known = None
     if spec.metric == header["metric"]:
-        known = KnownRange(
-            *(tensors[f"range.{part}"].float() for part in _RANGE), method=header["range_method"]
-        )
+        known = KnownRange(*(tensors[f"range.{part}"].float() for part in _RANGE), method=header["range_method"])
     features = suite_meta_features(name, protocol, tasks)
     return TaskSuite(spec, SearchSpace(specification), surrogate, features, known)
 
 
-def _surrogate(
-    header: dict[str, Any], space: SpaceSpec, tensors: dict[str, Tensor]
-) -> Surrogate:
+def _surrogate(header: dict[str, Any], space: SpaceSpec, tensors: dict[str, Tensor]) -> Surrogate:
     prefix = "network."
     state = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
     kinds = {

@@ -27,9 +27,7 @@ def range_name(source: str, space: str, restriction: str, metric: str) -> str:
     return f"{source}-{space}-{restriction}-{metric}.safetensors".replace("@", "_at_")
 
 
-def save_range(
-    name: str, known: KnownRange, tasks: Sequence[TaskRef], folder: Path | None = None
-) -> Path:
+def save_range(name: str, known: KnownRange, tasks: Sequence[TaskRef], folder: Path | None = None) -> Path:
     """Write a range, by default into the user's cache; return the file."""
     from safetensors.torch import save
 

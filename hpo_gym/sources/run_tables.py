@@ -49,10 +49,7 @@ class RunTable:
     @property
     def shared_grid(self) -> bool:
         """Whether every task was evaluated on the same configurations, so that look-up is exact."""
-        rows = [
-            {tuple(row) for row in self.u[self.task == index].tolist()}
-            for index in range(len(self.task_ids))
-        ]
+        rows = [{tuple(row) for row in self.u[self.task == index].tolist()} for index in range(len(self.task_ids))]
         return all(configurations == rows[0] for configurations in rows)
 
 
@@ -121,9 +118,7 @@ def read_run_table(
     u = SearchSpace(spec).encode(torch.tensor(numbers, dtype=torch.float64).T).float()
     values = torch.tensor([_metric(path, name, parts[name]) for name in metrics]).T
     task, u, values = _average_repeats(task, u, values)
-    return RunTable(
-        spec, task_ids, tuple(metrics), task, u, values, len(rows) - len(complete), constants
-    )
+    return RunTable(spec, task_ids, tuple(metrics), task, u, values, len(rows) - len(complete), constants)
 
 
 def _read(path: Path) -> dict[str, list[str]]:
@@ -157,9 +152,7 @@ def _text_columns(rows: list[list[str]], path: Path) -> dict[str, list[str]]:
     for number, row in enumerate(body, start=2):
         if len(row) != len(header):
             raise ValueError(f"row {number} has {len(row)} cells, the header {len(header)}")
-    return {
-        name.strip(): [row[index].strip() for row in body] for index, name in enumerate(header)
-    }
+    return {name.strip(): [row[index].strip() for row in body] for index, name in enumerate(header)}
 
 
 def _read_arff(path: Path) -> dict[str, list[str]]:

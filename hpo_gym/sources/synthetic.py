@@ -51,12 +51,8 @@ def load_synthetic(
     if match is None or not 2 <= int(match[1]) <= 16:
         raise unknown_name("synthetic space", name, [f"bbob-{d}d" for d in range(2, 17)])
     dimension = int(match[1])
-    surrogate = SyntheticSurrogate(
-        dimension, functions=functions, instances=instances, seed=seed
-    )
-    columns = tuple(
-        Column(f"x{index}", "float", -5.0, 5.0, False, (), 0.0) for index in range(dimension)
-    )
+    surrogate = SyntheticSurrogate(dimension, functions=functions, instances=instances, seed=seed)
+    columns = tuple(Column(f"x{index}", "float", -5.0, 5.0, False, (), 0.0) for index in range(dimension))
     tasks = tuple(TaskRef("synthetic", name) for name in surrogate.task_names)
     spec = SuiteSpec(
         name=name,

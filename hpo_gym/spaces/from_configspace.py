@@ -99,9 +99,7 @@ def _child(condition: Any) -> str:
     return name
 
 
-def _condition(
-    condition: Any, columns: tuple[Column, ...], position: dict[str, int]
-) -> tuple[Clause, ...]:
+def _condition(condition: Any, columns: tuple[Column, ...], position: dict[str, int]) -> tuple[Clause, ...]:
     if isinstance(condition, cs_conditions.Conjunction):
         parts = [_condition(part, columns, position) for part in condition.components]
         if isinstance(condition, cs_conditions.AndConjunction):
@@ -125,9 +123,7 @@ def _kind(name: str) -> type[Any] | tuple[()]:
     return found
 
 
-def _forbidden(
-    clause: Any, columns: tuple[Column, ...], position: dict[str, int]
-) -> tuple[Clause, ...]:
+def _forbidden(clause: Any, columns: tuple[Column, ...], position: dict[str, int]) -> tuple[Clause, ...]:
     if isinstance(clause, _kind("ForbiddenAndConjunction")):
         parts = [_forbidden(part, columns, position) for part in clause.components]
         return conjunction(parts)

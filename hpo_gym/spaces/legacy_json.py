@@ -63,12 +63,8 @@ def _read_old(data: Mapping[str, Any]) -> SpaceSpec:
         child = position[item["child"]]
         clauses = _condition(item, columns, position)
         # Several conditions of one child must all hold.
-        conditions[child] = (
-            conjunction([conditions[child], clauses]) if child in conditions else clauses
-        )
-    forbidden = [
-        clause for item in data["forbiddens"] for clause in _forbidden(item, columns, position)
-    ]
+        conditions[child] = conjunction([conditions[child], clauses]) if child in conditions else clauses
+    forbidden = [clause for item in data["forbiddens"] for clause in _forbidden(item, columns, position)]
     return SpaceSpec(columns, conditions, tuple(forbidden))
 
 
@@ -95,9 +91,7 @@ def _column(item: Mapping[str, Any]) -> Column:
     raise ValueError(f"unknown hyperparameter type {kind!r} of {name!r}")
 
 
-def _condition(
-    item: Mapping[str, Any], columns: tuple[Column, ...], position: Mapping[str, int]
-) -> tuple[Clause, ...]:
+def _condition(item: Mapping[str, Any], columns: tuple[Column, ...], position: Mapping[str, int]) -> tuple[Clause, ...]:
     kind = item["type"]
     if kind in ("AND", "OR"):
         parts = [_condition(part, columns, position) for part in item["conditions"]]
@@ -111,9 +105,7 @@ def _condition(
     raise ValueError(f"unknown condition type {kind!r}")
 
 
-def _forbidden(
-    item: Mapping[str, Any], columns: tuple[Column, ...], position: Mapping[str, int]
-) -> tuple[Clause, ...]:
+def _forbidden(item: Mapping[str, Any], columns: tuple[Column, ...], position: Mapping[str, int]) -> tuple[Clause, ...]:
     kind = item["type"]
     if kind == "AND":
         return conjunction([_forbidden(part, columns, position) for part in item["clauses"]])

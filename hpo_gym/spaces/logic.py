@@ -83,9 +83,7 @@ class ClauseTensors(nn.Module):
         self.register_buffer("_sizes", joins.sum(0) - 0.5, persistent=False)
         self.register_buffer("_unions", unions, persistent=False)
 
-    def _build_choice(
-        self, columns: Sequence[Column], choice: Sequence[tuple[int, list[bool]]]
-    ) -> None:
+    def _build_choice(self, columns: Sequence[Column], choice: Sequence[tuple[int, list[bool]]]) -> None:
         offsets, table, start = [], [], 0
         for _, truth in choice:
             offsets.append(start)

@@ -26,9 +26,7 @@ def restrict(spec: SpaceSpec, changes: Mapping[str, Any]) -> SpaceSpec:
             # A fixed number: tests of it are decided as tests of its only choice.
             moved[index] = []
     old = spec.columns
-    conditions = {
-        child: _rewrite(clauses, old, columns, moved) for child, clauses in spec.conditions.items()
-    }
+    conditions = {child: _rewrite(clauses, old, columns, moved) for child, clauses in spec.conditions.items()}
     return SpaceSpec(tuple(columns), conditions, _rewrite(spec.forbidden, old, columns, moved))
 
 
@@ -44,9 +42,7 @@ def _narrow(column: Column, change: Any) -> Column:
     if column.is_numeric:
         number = column.number(change)
         if not column.lower <= number <= column.upper:
-            raise InvalidSettingError(
-                f"{column.name}={change!r} lies outside [{column.lower}, {column.upper}]."
-            )
+            raise InvalidSettingError(f"{column.name}={change!r} lies outside [{column.lower}, {column.upper}].")
         value = column.value(number)
     else:
         value = column.choices[column.index(change)]
@@ -62,8 +58,7 @@ def _narrow_range(column: Column, bounds: tuple[float, float]) -> Column:
     lower, upper = bounds
     if not column.lower <= lower < upper <= column.upper:
         raise InvalidSettingError(
-            f"{column.name!r}: [{lower}, {upper}] is no range within "
-            f"[{column.lower}, {column.upper}]."
+            f"{column.name!r}: [{lower}, {upper}] is no range within [{column.lower}, {column.upper}]."
         )
     default = column.value(min(max(column.number(column.default), lower), upper))
     return replace(column, lower=lower, upper=upper, default=default)
@@ -76,9 +71,7 @@ def _rewrite(
     moved: Mapping[int, list[int]],
 ) -> tuple[Clause, ...]:
     """Return clauses whose tests of choices use the new positions."""
-    return tuple(
-        tuple(_rewrite_test(test, old, new, moved) for test in clause) for clause in clauses
-    )
+    return tuple(tuple(_rewrite_test(test, old, new, moved) for test in clause) for clause in clauses)
 
 
 def _rewrite_test(
@@ -126,21 +119,13 @@ def drop_constants(spec: SpaceSpec) -> tuple[SpaceSpec, dict[str, Value]]:
     tested = {i for clauses in (*conditions.values(), forbidden) for i in parents(clauses)}
     # A constant that is itself conditional and decides others must stay: its activity is the test.
     dropped = (constant - (tested & set(conditions))) | never
-    values = {
-        spec.columns[i].name: spec.columns[i].choices[0]
-        for i in sorted(constant - never)
-        if i in dropped
-    }
+    values = {spec.columns[i].name: spec.columns[i].choices[0] for i in sorted(constant - never) if i in dropped}
     kept = [i for i in range(len(spec.columns)) if i not in dropped]
     move = {old: new for new, old in enumerate(kept)}
     return (
         SpaceSpec(
             tuple(spec.columns[i] for i in kept),
-            {
-                move[child]: renumber(clauses, move)
-                for child, clauses in conditions.items()
-                if child not in dropped
-            },
+            {move[child]: renumber(clauses, move) for child, clauses in conditions.items() if child not in dropped},
             renumber(forbidden, move),
         ),
         values,

@@ -69,12 +69,8 @@ class SearchSpace(nn.Module):
                 offset.append(float(column.lower))
                 scale.append(float(column.upper) - float(column.lower))
         lower = [column.lower if column.is_numeric else 0.0 for column in columns]
-        upper = [
-            column.upper if column.is_numeric else len(column.choices) - 1.0 for column in columns
-        ]
-        for name, values in (
-            ("scale", scale), ("offset", offset), ("lower", lower), ("upper", upper)
-        ):
+        upper = [column.upper if column.is_numeric else len(column.choices) - 1.0 for column in columns]
+        for name, values in (("scale", scale), ("offset", offset), ("lower", lower), ("upper", upper)):
             tensor = torch.tensor(values, dtype=torch.float64)
             self.register_buffer(f"_{name}64", tensor, persistent=False)
             self.register_buffer(f"_{name}32", tensor.float(), persistent=False)
@@ -84,8 +80,7 @@ class SearchSpace(nn.Module):
         self._flag("float", [column.kind == "float" for column in columns])
         self._levels = spec.levels()
         self._conditions = nn.ModuleList(
-            ClauseTensors(columns, [spec.conditions[child] for child in level])
-            for level in self._levels
+            ClauseTensors(columns, [spec.conditions[child] for child in level]) for level in self._levels
         )
         for depth, level in enumerate(self._levels):
             index = torch.tensor(level, dtype=torch.int64)
@@ -104,9 +99,7 @@ class SearchSpace(nn.Module):
         return self._scale32, self._offset32, self._lower32, self._upper32
 
     @classmethod
-    def from_configspace(
-        cls, space: ConfigurationSpace, columns: Sequence[str] | None = None
-    ) -> SearchSpace:
+    def from_configspace(cls, space: ConfigurationSpace, columns: Sequence[str] | None = None) -> SearchSpace:
         """Compile a ``ConfigSpace.ConfigurationSpace``.
 
         Args:
@@ -292,9 +285,7 @@ class SearchSpace(nn.Module):
                 column = self.spec.columns[index]
                 number = column.number(value)
                 if column.is_numeric and not column.lower <= number <= column.upper:
-                    raise InvalidSettingError(
-                        f"{name}={value!r} lies outside [{column.lower}, {column.upper}]."
-                    )
+                    raise InvalidSettingError(f"{name}={value!r} lies outside [{column.lower}, {column.upper}].")
                 rows[row, index] = number
         return self.encode(rows.to(self.device))
 

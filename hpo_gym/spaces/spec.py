@@ -53,9 +53,7 @@ class Column:
                     "use kind='constant' for a single value."
                 )
             if self.log and self.lower <= 0:
-                raise InvalidSettingError(
-                    f"{self.name!r}: a log scale needs lower > 0, got {self.lower}."
-                )
+                raise InvalidSettingError(f"{self.name!r}: a log scale needs lower > 0, got {self.lower}.")
         elif not self.choices:
             raise InvalidSettingError(f"{self.name!r}: kind {self.kind!r} needs choices.")
 
@@ -229,9 +227,7 @@ class SpaceSpec:
             InvalidSettingError: If ``names`` is no permutation of the present names.
         """
         if sorted(names) != sorted(self.names):
-            raise InvalidSettingError(
-                f"columns={list(names)} must name each of {list(self.names)} once."
-            )
+            raise InvalidSettingError(f"columns={list(names)} must name each of {list(self.names)} once.")
         order = [self.position(name) for name in names]
         move = {old: new for new, old in enumerate(order)}
         return SpaceSpec(
@@ -245,9 +241,7 @@ class SpaceSpec:
         return json.dumps(
             {
                 "columns": [asdict(column) for column in self.columns],
-                "conditions": {
-                    str(child): _dump(clauses) for child, clauses in self.conditions.items()
-                },
+                "conditions": {str(child): _dump(clauses) for child, clauses in self.conditions.items()},
                 "forbidden": _dump(self.forbidden),
             }
         )
@@ -256,9 +250,7 @@ class SpaceSpec:
     def from_json(cls, text: str) -> SpaceSpec:
         """Read :meth:`to_json` back."""
         data = json.loads(text)
-        columns = tuple(
-            Column(**{**column, "choices": tuple(column["choices"])}) for column in data["columns"]
-        )
+        columns = tuple(Column(**{**column, "choices": tuple(column["choices"])}) for column in data["columns"])
         conditions = {int(child): _load(value) for child, value in data["conditions"].items()}
         return cls(columns, conditions, _load(data["forbidden"]))
 
@@ -292,9 +284,7 @@ def _dump(clauses: Sequence[Clause]) -> list[list[dict[str, Any]]]:
 def _load(data: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[Clause, ...]:
     return tuple(
         tuple(
-            Atom(test["parent"], test["operator"], tuple(test["values"]))
-            if "parent" in test
-            else Relation(**test)
+            Atom(test["parent"], test["operator"], tuple(test["values"])) if "parent" in test else Relation(**test)
             for test in clause
         )
         for clause in data

@@ -40,21 +40,13 @@ def _parameter(column: Column) -> Any:
         return cs.UniformIntegerHyperparameter(
             column.name, int(column.lower), int(column.upper), default, log=column.log
         )
-    return cs.UniformFloatHyperparameter(
-        column.name, column.lower, column.upper, default, log=column.log
-    )
+    return cs.UniformFloatHyperparameter(column.name, column.lower, column.upper, default, log=column.log)
 
 
-def _condition(
-    spec: SpaceSpec, parameters: list[Any], child: int, clauses: tuple[Clause, ...]
-) -> Any:
+def _condition(spec: SpaceSpec, parameters: list[Any], child: int, clauses: tuple[Clause, ...]) -> Any:
     parts = []
     for clause in clauses:
-        tests = [
-            _condition_test(spec, parameters, child, test)
-            for test in clause
-            if isinstance(test, Atom)
-        ]
+        tests = [_condition_test(spec, parameters, child, test) for test in clause if isinstance(test, Atom)]
         parts.append(tests[0] if len(tests) == 1 else cs.AndConjunction(*tests))
     return parts[0] if len(parts) == 1 else cs.OrConjunction(*parts)
 
@@ -75,8 +67,13 @@ def _condition_test(spec: SpaceSpec, parameters: list[Any], child: int, test: At
 
 def _forbidden_test(spec: SpaceSpec, parameters: list[Any], test: Atom | Relation) -> Any:
     if isinstance(test, Relation):
-        names = {"lt": "LessThan", "le": "LessThanEquals", "gt": "GreaterThan",
-                 "ge": "GreaterThanEquals", "in": "Equals"}
+        names = {
+            "lt": "LessThan",
+            "le": "LessThanEquals",
+            "gt": "GreaterThan",
+            "ge": "GreaterThanEquals",
+            "in": "Equals",
+        }
         kind = getattr(cs_forbidden, f"Forbidden{names[test.operator]}Relation")
         return kind(parameters[test.left], parameters[test.right])
     column, parent = spec.columns[test.parent], parameters[test.parent]
@@ -85,6 +82,5 @@ def _forbidden_test(spec: SpaceSpec, parameters: list[Any], test: Atom | Relatio
         if len(values) > 1:
             return cs.ForbiddenInClause(parent, values)
         return cs.ForbiddenEqualsClause(parent, values[0])
-    names = {"lt": "LessThan", "le": "LessThanEquals", "gt": "GreaterThan",
-             "ge": "GreaterThanEquals"}
+    names = {"lt": "LessThan", "le": "LessThanEquals", "gt": "GreaterThan", "ge": "GreaterThanEquals"}
     return getattr(cs_forbidden, f"Forbidden{names[test.operator]}Clause")(parent, values[0])

@@ -35,9 +35,7 @@ class Metric:
 
     def __post_init__(self) -> None:
         if not self.lower < self.upper:
-            raise InvalidSettingError(
-                f"Metric {self.name!r} needs lower < upper, got [{self.lower}, {self.upper}]."
-            )
+            raise InvalidSettingError(f"Metric {self.name!r} needs lower < upper, got [{self.lower}, {self.upper}].")
 
 
 @dataclass(frozen=True)
@@ -72,9 +70,7 @@ class Surrogate(nn.Module, ABC):
     fidelity: Fidelity | None = None
 
     @abstractmethod
-    def predict(
-        self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None = None
-    ) -> Tensor:
+    def predict(self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None = None) -> Tensor:
         """Evaluate without checks: the hot path of the environments.
 
         Args:
@@ -124,8 +120,7 @@ class Surrogate(nn.Module, ABC):
         inside = (fidelity >= self.fidelity.lower) & (fidelity <= self.fidelity.upper)
         if fidelity.shape != (batch,) or not bool(inside.all()):
             raise InvalidSettingError(
-                f"Fidelity {self.fidelity.name!r} must be [B] within "
-                f"[{self.fidelity.lower}, {self.fidelity.upper}]."
+                f"Fidelity {self.fidelity.name!r} must be [B] within [{self.fidelity.lower}, {self.fidelity.upper}]."
             )
 
     def metric_index(self, name: str) -> int:

@@ -104,9 +104,7 @@ class CompactSurrogate(Surrogate):
         tensor = torch.tensor(values, dtype=torch.int64)
         self.register_buffer(f"_{name}", tensor, persistent=False)
 
-    def features(
-        self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def features(self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return numeric inputs ``[B, I]`` and rows of the embedding table ``[B, 1 + choices]``."""
         numeric = u[:, self._numeric] * 2.0 - 1.0  # type: ignore[index]
         if self._numeric_inactive:
@@ -142,24 +140,16 @@ class CompactSurrogate(Surrogate):
         heads = self.heads[task]
         return (F.relu(h)[:, None, :] * heads).sum(2) + self.bias[task]
 
-    def predict(
-        self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None = None
-    ) -> Tensor:
+    def predict(self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None = None) -> Tensor:
         if len(task) <= _CPU_CHUNK or u.device.type != "cpu":
             return self._predict(task, u, active, fidelity)
         parts = [
-            self._predict(
-                task[rows], u[rows], active[rows], None if fidelity is None else fidelity[rows]
-            )
-            for rows in (
-                slice(start, start + _CPU_CHUNK) for start in range(0, len(task), _CPU_CHUNK)
-            )
+            self._predict(task[rows], u[rows], active[rows], None if fidelity is None else fidelity[rows])
+            for rows in (slice(start, start + _CPU_CHUNK) for start in range(0, len(task), _CPU_CHUNK))
         ]
         return torch.cat(parts)
 
-    def _predict(
-        self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None
-    ) -> Tensor:
+    def _predict(self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None) -> Tensor:
         numeric, rows = self.features(task, u, active, fidelity)
         return self.quantiles(task, self.latent(task, numeric, rows))
 
@@ -173,9 +163,7 @@ class CompactSurrogate(Surrogate):
         }
 
     @classmethod
-    def from_state(
-        cls, space: SpaceSpec, header: Mapping[str, Any], tensors: Mapping[str, Tensor]
-    ) -> CompactSurrogate:
+    def from_state(cls, space: SpaceSpec, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> CompactSurrogate:
         """Rebuild a network from :meth:`header` and its (half-precision) tensors."""
         metrics = tuple(Metric(**metric) for metric in header["metrics"])
         fidelity = header["fidelity"]
@@ -189,5 +177,3 @@ class CompactSurrogate(Surrogate):
         )
         surrogate.load_state_dict({name: value.float() for name, value in tensors.items()})
         return surrogate.requires_grad_(False).eval()
-
-

@@ -35,17 +35,13 @@ class FittedSurrogate(Surrogate):
         self.num_hyperparameters = first.num_hyperparameters
         self.fidelity = first.fidelity
 
-    def latent(
-        self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None = None
-    ) -> Tensor:
+    def latent(self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None = None) -> Tensor:
         """Return the mean ``z``, ``[B, K]``."""
         first: CompactSurrogate = self.members[0]  # type: ignore[assignment]
         numeric, rows = first.features(task, u, active, fidelity)
         return torch.stack([m.latent(task, numeric, rows) for m in self.members]).mean(0)  # type: ignore[operator]
 
-    def predict(
-        self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None = None
-    ) -> Tensor:
+    def predict(self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None = None) -> Tensor:
         out: Tensor = self.quantiles(task, self.latent(task, u, active, fidelity))
         return out
 
@@ -64,9 +60,7 @@ class FittedSurrogate(Surrogate):
         return stored
 
     @classmethod
-    def from_state(
-        cls, space: SpaceSpec, header: Mapping[str, Any], tensors: Mapping[str, Tensor]
-    ) -> FittedSurrogate:
+    def from_state(cls, space: SpaceSpec, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> FittedSurrogate:
         """Rebuild an ensemble from :meth:`header` and its tensors."""
         members = []
         for index in range(int(header["members"])):

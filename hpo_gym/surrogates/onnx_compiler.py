@@ -42,9 +42,7 @@ class OnnxModule(nn.Module):
         self.source = source
         order = topological(graph.output)
         slots = {id(node): index for index, node in enumerate(order)}
-        self._inputs = {
-            name: slots[id(node)] for name, node in graph.inputs.items() if id(node) in slots
-        }
+        self._inputs = {name: slots[id(node)] for name, node in graph.inputs.items() if id(node) in slots}
         self.input_dtypes = {name: node.dtype for name, node in graph.inputs.items()}
         self._constants: list[tuple[int, str]] = []
         for node in order:

@@ -98,15 +98,21 @@ FUSED: dict[str, FusedOperator] = {
 
 def fuse(output: Node) -> Node:
     """Return an equivalent graph with fewer, larger operations."""
-    for rewrite in (_fuse_affine, _fuse_linear, _fuse_normalisation, _fuse_reglu, _fuse_first_layer,
-                    _fuse_affine_into_linear, _fuse_residual, _pad_reglu):
+    for rewrite in (
+        _fuse_affine,
+        _fuse_linear,
+        _fuse_normalisation,
+        _fuse_reglu,
+        _fuse_first_layer,
+        _fuse_affine_into_linear,
+        _fuse_residual,
+        _pad_reglu,
+    ):
         output = _rewrite(output, rewrite)
     return output
 
 
-def _rewrite(
-    output: Node, rewrite: Callable[[Node, dict[int, list[Node]]], Node | None]
-) -> Node:
+def _rewrite(output: Node, rewrite: Callable[[Node, dict[int, list[Node]]], Node | None]) -> Node:
     readers = consumers(output)
     replaced: dict[int, Node] = {}
     for node in topological(output):
@@ -321,8 +327,7 @@ def _fuse_first_layer(node: Node, readers: dict[int, list[Node]]) -> Node | None
     source = tables[0][0]
     offsets = offsets.to(source.dtype or torch.int64)
     codes = columns_of(source, [column for _, column, _ in tables])
-    out = Node("bag", [codes, constant(offsets), constant(stacked)], {"first": sizes[0]},
-               node.name, node.dtype)
+    out = Node("bag", [codes, constant(offsets), constant(stacked)], {"first": sizes[0]}, node.name, node.dtype)
     for part, block in numeric:
         part, block = _absorb_order(part, block)
         out = Node("add_linear", [out, part, constant(block.contiguous())], {}, node.name, node.dtype)

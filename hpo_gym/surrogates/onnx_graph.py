@@ -141,9 +141,7 @@ def _static_shapes(graph: Any) -> dict[str, list[int | None]]:
     for item in (*graph.value_info, *graph.input, *graph.output):
         kind = item.type.tensor_type
         if kind.HasField("shape"):
-            shapes[item.name] = [
-                d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim
-            ]
+            shapes[item.name] = [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]
     for item in graph.initializer:
         shapes[item.name] = list(item.dims)
     return shapes
@@ -209,9 +207,7 @@ _MOVED = {
 }
 
 
-def _attributes_to_inputs(
-    op: str, attributes: dict[str, Any], sources: list[Node]
-) -> list[Node]:
+def _attributes_to_inputs(op: str, attributes: dict[str, Any], sources: list[Node]) -> list[Node]:
     moved = _MOVED.get(op, ())
     if not any(name in attributes for name in moved):
         return sources
@@ -253,5 +249,3 @@ def _fold(node: Node) -> Node:
     if node.op == "Cast" and node.inputs[0].dtype == node.dtype:
         return node.inputs[0]
     return node
-
-

@@ -22,9 +22,7 @@ __all__ = ["columns_of", "select_outputs", "vectorise"]
 def columns_of(source: Node, index: list[int]) -> Node:
     """Return the node that picks columns of a matrix."""
     if index == list(range(index[0], index[0] + len(index))):
-        return Node(
-            "narrow", [source], {"start": index[0], "length": len(index)}, dtype=source.dtype
-        )
+        return Node("narrow", [source], {"start": index[0], "length": len(index)}, dtype=source.dtype)
     return Node("columns", [source, constant(torch.tensor(index))], dtype=source.dtype)
 
 
@@ -38,8 +36,7 @@ def select_outputs(output: Node, columns: list[int]) -> Node:
         if all(_lane(part) is not None for part in output.inputs):
             if max(columns) >= len(output.inputs):
                 raise InvalidSettingError(
-                    f"Output column {max(columns)} does not exist: the graph has "
-                    f"{len(output.inputs)}."
+                    f"Output column {max(columns)} does not exist: the graph has {len(output.inputs)}."
                 )
             chosen = [output.inputs[column] for column in columns]
             return Node("Concat", chosen, dict(output.attributes), output.name, output.dtype)

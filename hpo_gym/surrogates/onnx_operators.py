@@ -38,9 +38,7 @@ class Operator:
     attributes: tuple[str, ...] = ()
     result: str = "first"
 
-    def dtype(
-        self, attributes: Attributes, inputs: Sequence[torch.dtype | None]
-    ) -> torch.dtype | None:
+    def dtype(self, attributes: Attributes, inputs: Sequence[torch.dtype | None]) -> torch.dtype | None:
         """Return the element type of the output."""
         if self.result == "to":
             return torch_dtype(attributes["to"], "Cast")
@@ -107,9 +105,7 @@ def _slice(attributes: Attributes, inputs: Inputs) -> Tensor:
     data, starts, ends = inputs[:3]
     axes = inputs[3] if len(inputs) > 3 and inputs[3] is not None else torch.arange(len(starts))
     steps = inputs[4] if len(inputs) > 4 and inputs[4] is not None else torch.ones(len(starts))
-    for start, end, axis, step in zip(
-        starts.tolist(), ends.tolist(), axes.tolist(), steps.tolist(), strict=True
-    ):
+    for start, end, axis, step in zip(starts.tolist(), ends.tolist(), axes.tolist(), steps.tolist(), strict=True):
         axis, size = int(axis) % data.ndim, data.shape[int(axis)]
         if step < 1:
             raise UnsupportedOperatorError(f"Slice with step {step} is not supported.")
@@ -239,9 +235,7 @@ ELEMENTWISE: dict[str, Operator] = {
     "Abs": _unary(torch.abs),
     "Add": _binary(torch.add),
     "And": _binary(torch.logical_and, "bool"),
-    "Cast": Operator(
-        lambda a, x: x[0].to(torch_dtype(a["to"], "Cast")), ("to", "saturate"), result="to"
-    ),
+    "Cast": Operator(lambda a, x: x[0].to(torch_dtype(a["to"], "Cast")), ("to", "saturate"), result="to"),
     "Ceil": _unary(torch.ceil),
     "Clip": Operator(_clip, ("min", "max")),
     "Cos": _unary(torch.cos),
@@ -278,9 +272,7 @@ ELEMENTWISE: dict[str, Operator] = {
 
 OPERATORS: dict[str, Operator] = {
     **ELEMENTWISE,
-    "BatchNormalization": Operator(
-        _batch_normalization, ("epsilon", "momentum", "training_mode", "spatial")
-    ),
+    "BatchNormalization": Operator(_batch_normalization, ("epsilon", "momentum", "training_mode", "spatial")),
     "Concat": Operator(lambda a, x: torch.cat(list(x), a["axis"]), ("axis",)),
     "Constant": Operator(
         lambda a, x: a["value"],
@@ -302,8 +294,6 @@ OPERATORS: dict[str, Operator] = {
     "Softmax": Operator(_softmax, ("axis",)),
     "Split": Operator(_split, ("axis", "split", "num_outputs")),
     "Squeeze": Operator(_squeeze, ("axes",)),
-    "Transpose": Operator(
-        lambda a, x: x[0].permute(a.get("perm", list(range(x[0].ndim))[::-1])), ("perm",)
-    ),
+    "Transpose": Operator(lambda a, x: x[0].permute(a.get("perm", list(range(x[0].ndim))[::-1])), ("perm",)),
     "Unsqueeze": Operator(_unsqueeze, ("axes",)),
 }

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["LOWEST_Z", "QuantileMap", "STEP_Z"]
+__all__ = ["LOWEST_Z", "STEP_Z", "QuantileMap"]
 
 LOWEST_Z = -3.5
 _SAMPLE_Z = 3.5

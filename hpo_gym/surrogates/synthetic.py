@@ -85,9 +85,7 @@ class SyntheticSurrogate(Surrogate):
         function = torch.arange(len(names)).repeat_interleave(instances)
         self.register_buffer("_function", function, persistent=False)
 
-    def predict(
-        self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None = None
-    ) -> Tensor:
+    def predict(self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None = None) -> Tensor:
         # The difference is taken in the unit cube: it is exactly 0 at the optimum.
         shifted = (u - self.optimum_u[task]) * (2.0 * _HALF_WIDTH)
         z = torch.einsum("bij,bj->bi", self._rotation[task], shifted)

@@ -70,7 +70,8 @@ class YahpoInputs(torch.nn.Module):
             values = column.choices if column.choices else _integers(column.lower, column.upper)
             codes.extend(encoding[categorical[i]][str(value)] for value in values)
         lowest = [
-            0.0 if space.spec.columns[names.index(categorical[i])].choices
+            0.0
+            if space.spec.columns[names.index(categorical[i])].choices
             else space.spec.columns[names.index(categorical[i])].lower
             for i in self._order_categorical
         ]
@@ -85,16 +86,16 @@ class YahpoInputs(torch.nn.Module):
     def _index(self, name: str, values: Sequence[int]) -> None:
         self.register_buffer(name, torch.tensor(values, dtype=torch.int64), persistent=False)
 
-    def forward(
-        self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return ``x_cat`` int32 ``[B, C]`` and ``x_cont`` float32 ``[B, R]``; inactive inputs are 0."""
         value = self.space.numbers(u)
         if self.space.has_conditions:
             value = value * active
         batch = len(task)
         continuous = self.template.expand(batch, -1).index_copy(
-            1, self.to_continuous, value[:, self.from_continuous]  # type: ignore[arg-type, index]
+            1,
+            self.to_continuous,
+            value[:, self.from_continuous],  # type: ignore[arg-type, index]
         )
         if fidelity is not None:
             continuous[:, self._fidelity_column] = fidelity
@@ -139,9 +140,7 @@ class YahpoSurrogate(Surrogate):
         self.num_tasks = len(inputs.instances)
         self.num_hyperparameters = inputs.space.dimension
 
-    def predict(
-        self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None = None
-    ) -> Tensor:
+    def predict(self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None = None) -> Tensor:
         codes, continuous = self.inputs(task, u, active, fidelity)
         out: Tensor = self.graph(codes, continuous)
         return out

@@ -137,9 +137,7 @@ def _partition(keys: Sequence[str], seed: int, name: str) -> dict[str, str]:
     sides = {}
     for position, key in enumerate(order):
         share = (position + 0.5) / len(order)
-        sides[key] = (
-            "train" if share < TRAIN_SHARE else "val" if share < TRAIN_SHARE + VAL_SHARE else "test"
-        )
+        sides[key] = "train" if share < TRAIN_SHARE else "val" if share < TRAIN_SHARE + VAL_SHARE else "test"
     return sides
 
 
@@ -181,22 +179,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tables = _Tables(Path(options.data_dir))
     used = {key for keys in tables.members.values() for key in keys}
     source = "# OpenML facts (ids, names, qualities), collected by `python -m hpo_gym.tasks.build_tables`.\n"
-    datasets = [
-        (task, key, tables.names.get(key, ""))
-        for task, key in sorted(tables.tasks.items())
-        if key in used
-    ]
-    write_atomic(
-        options.output / "datasets.csv", _csv(source, ("task", "dataset", "name"), datasets)
-    )
+    datasets = [(task, key, tables.names.get(key, "")) for task, key in sorted(tables.tasks.items()) if key in used]
+    write_atomic(options.output / "datasets.csv", _csv(source, ("task", "dataset", "name"), datasets))
     features = [
-        (key, *(f"{value:.10g}" for value in values))
-        for key, values in sorted(tables.qualities.items())
-        if key in used
+        (key, *(f"{value:.10g}" for value in values)) for key, values in sorted(tables.qualities.items()) if key in used
     ]
-    write_atomic(
-        options.output / "meta_features.csv", _csv(source, ("dataset", *QUALITIES), features)
-    )
+    write_atomic(options.output / "meta_features.csv", _csv(source, ("dataset", *QUALITIES), features))
     splits = {
         "dataset-disjoint": {"all": _disjoint(tables.members, options.seed)},
         "per-space": {

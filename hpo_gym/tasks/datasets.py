@@ -62,10 +62,7 @@ def _keys() -> dict[str, str]:
 @cache
 def qualities() -> dict[str, tuple[float, ...]]:
     """Return the qualities of every dataset with known ones, by dataset key."""
-    return {
-        row["dataset"]: tuple(float(row[name]) for name in QUALITIES)
-        for row in _rows("meta_features.csv")
-    }
+    return {row["dataset"]: tuple(float(row[name]) for name in QUALITIES) for row in _rows("meta_features.csv")}
 
 
 def dataset_key(task: TaskRef) -> str:

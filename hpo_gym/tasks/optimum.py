@@ -111,12 +111,8 @@ def _sobol_stage(
     return torch.stack(worst), torch.stack(median), torch.cat(starts)
 
 
-def _gradient_ascent(
-    suite: TaskSuite, task: Tensor, u: Tensor, score: Tensor, steps: int
-) -> tuple[Tensor, Tensor]:
-    continuous = torch.tensor(
-        [column.kind == "float" for column in suite.space.spec.columns], device=u.device
-    )
+def _gradient_ascent(suite: TaskSuite, task: Tensor, u: Tensor, score: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+    continuous = torch.tensor([column.kind == "float" for column in suite.space.spec.columns], device=u.device)
     if not bool(continuous.any()):
         return u, score
     best_u, best = u.clone(), score.clone()

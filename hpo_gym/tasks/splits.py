@@ -33,9 +33,7 @@ TRAIN_SHARE, VAL_SHARE = 0.60, 0.15
 
 # Sides of tasks without a dataset, by position: 12 train, 3 val and 5 test of 20, well mixed, so that
 # three or four tasks already give every split one.
-_PATTERN = tuple(
-    {"t": "train", "v": "val", "e": "test"}[letter] for letter in "tetvttettettvttetvte"
-)
+_PATTERN = tuple({"t": "train", "v": "val", "e": "test"}[letter] for letter in "tetvttettettvttetvte")
 
 # Published scenarios share the partition of the embedded space that is made of them.
 _SAME_SPACE = {
@@ -83,9 +81,7 @@ def _hashed_side(key: str) -> str:
     return "val" if share < TRAIN_SHARE + VAL_SHARE else "test"
 
 
-def split_tasks(
-    space: str, protocol: str, split: str | Sequence[str], tasks: Sequence[TaskRef]
-) -> list[int]:
+def split_tasks(space: str, protocol: str, split: str | Sequence[str], tasks: Sequence[TaskRef]) -> list[int]:
     """Return the positions of a split's tasks.
 
     Args:
@@ -103,11 +99,7 @@ def split_tasks(
         raise unknown_name("split", split, SPLITS)
     if split == "all":
         return list(range(len(tasks)))
-    return [
-        index
-        for index, task in enumerate(tasks)
-        if side_of(space, protocol, task, index) == split
-    ]
+    return [index for index, task in enumerate(tasks) if side_of(space, protocol, task, index) == split]
 
 
 def check_no_leak(training: Iterable[str], testing: Iterable[str]) -> None:

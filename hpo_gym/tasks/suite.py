@@ -119,9 +119,7 @@ class TaskSuite(nn.Module):
         self.surrogate = surrogate
         self.known_range = known_range
         self.metric_column = surrogate.metric_index(spec.metric)
-        self.cost_column = (
-            None if spec.cost_metric is None else surrogate.metric_index(spec.cost_metric)
-        )
+        self.cost_column = None if spec.cost_metric is None else surrogate.metric_index(spec.cost_metric)
         metrics = surrogate.metrics
         self.register_buffer("lower", torch.tensor([m.lower for m in metrics]), persistent=False)
         self.register_buffer("upper", torch.tensor([m.upper for m in metrics]), persistent=False)
@@ -167,9 +165,7 @@ class TaskSuite(nn.Module):
             self.known_range = self.known_range.to(self.device)
         return self
 
-    def evaluate(
-        self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None = None
-    ) -> Evaluation:
+    def evaluate(self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None = None) -> Evaluation:
         """Evaluate a batch without checking its arguments (see :meth:`Surrogate.predict`)."""
         raw = self.surrogate.predict(task, u, active, fidelity)
         metrics = torch.clamp(raw, self.lower, self.upper)
@@ -239,4 +235,3 @@ class TaskSuite(nn.Module):
         """Return a score as a readable value of the main metric."""
         value = float(self.to_metric(torch.tensor(score)))
         return f"{self.metric.name} = {value:.4g}{self.metric.unit}"
-

@@ -59,9 +59,7 @@ class EnvCase:
         assert [message for message in told if _ALLOWED_WARNING not in message] == []
 
     @pytest.mark.parametrize("seed", [0, 1, 12345])
-    def test_same_seed_same_episode(
-        self, make_env: Callable[..., gym.Env[Any, Any]], seed: int
-    ) -> None:
+    def test_same_seed_same_episode(self, make_env: Callable[..., gym.Env[Any, Any]], seed: int) -> None:
         first_reset, first = run_episode(make_env(), seed)
         used = make_env()
         run_episode(used, seed + 1)  # what happened before a seeded reset must not matter
@@ -71,9 +69,7 @@ class EnvCase:
         for number, (one, two) in enumerate(zip(first, second, strict=True)):
             _compare_results(one, two, f"step {number}")
 
-    def test_seeds_differ_and_zero_is_a_seed(
-        self, make_env: Callable[..., gym.Env[Any, Any]]
-    ) -> None:
+    def test_seeds_differ_and_zero_is_a_seed(self, make_env: Callable[..., gym.Env[Any, Any]]) -> None:
         env = make_env()
         if len(hpo_env(env).engine.tasks) < 2:
             pytest.skip("one task: seeds cannot be told apart")
@@ -99,9 +95,7 @@ class EnvCase:
             gain = steps[-1][4]["incumbent"] - info["incumbent"]
             assert sum(rewards) == pytest.approx(gain, abs=1e-5)
 
-    def test_rewards_are_what_they_are_called(
-        self, make_env: Callable[..., gym.Env[Any, Any]]
-    ) -> None:
+    def test_rewards_are_what_they_are_called(self, make_env: Callable[..., gym.Env[Any, Any]]) -> None:
         kinds = ["delta", "score", "log_regret"]
         if hpo_env(make_env()).suite.known_range is None:
             kinds.remove("log_regret")
@@ -144,9 +138,7 @@ class EnvCase:
             assert len(steps) == settings.budget - (0 if settings.start == "none" else 1)
             assert steps[-1][4]["trial"] == settings.budget
 
-    def test_masked_actions_change_nothing(
-        self, make_env: Callable[..., gym.Env[Any, Any]]
-    ) -> None:
+    def test_masked_actions_change_nothing(self, make_env: Callable[..., gym.Env[Any, Any]]) -> None:
         env = make_env(budget=30)
         inner = hpo_env(env)
         if inner.engine.settings.action != "grid_step":
@@ -180,9 +172,7 @@ class EnvCase:
                 moved = {names[action // 2]} if action // 2 < len(names) else set()
                 assert changed == moved
 
-    def test_observation_hides_the_optimum(
-        self, make_env: Callable[..., gym.Env[Any, Any]]
-    ) -> None:
+    def test_observation_hides_the_optimum(self, make_env: Callable[..., gym.Env[Any, Any]]) -> None:
         env = make_env(reward="improvement", reward_scale="none")
         suite = hpo_env(env).suite
         known = suite.known_range

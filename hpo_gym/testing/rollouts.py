@@ -38,9 +38,7 @@ def hpo_env(env: gym.Env[Any, Any]) -> HPOEnv:
     return inner
 
 
-def legal_action(
-    env: gym.Env[Any, Any], info: Mapping[str, Any], draws: np.random.Generator
-) -> Any:
+def legal_action(env: gym.Env[Any, Any], info: Mapping[str, Any], draws: np.random.Generator) -> Any:
     """Return a uniformly drawn action that the mask allows (any, where it allows none)."""
     space = env.action_space
     if isinstance(space, gym.spaces.Discrete):

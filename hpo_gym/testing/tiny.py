@@ -45,9 +45,7 @@ class BowlSurrogate(Surrogate):
         self.num_tasks, self.num_hyperparameters = centres.shape
         self.register_buffer("centres", centres, persistent=False)
 
-    def predict(
-        self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None = None
-    ) -> Tensor:
+    def predict(self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None = None) -> Tensor:
         error = 50.0 * (u - self.centres[task]).square().sum(1)
         return torch.stack([error, 1.0 + 9.0 * u[:, 0]], 1)
 
@@ -76,9 +74,7 @@ class KernelSurrogate(Surrogate):
         self.register_buffer("targets", targets, persistent=False)
         self.register_buffer("kernel_bonus", torch.tensor([0.0, 0.2, 0.1]), persistent=False)
 
-    def predict(
-        self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None = None
-    ) -> Tensor:
+    def predict(self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None = None) -> Tensor:
         kernel = (u[:, 0] * 3).long().clamp(max=2)
         target = self.targets[task]
         accuracy = 0.6 + self.kernel_bonus[kernel]
@@ -105,9 +101,7 @@ class CurveSurrogate(Surrogate):
         self.fidelity = Fidelity("epochs", lower=1.0, upper=27.0, integer=True)
         self.register_buffer("centres", centres, persistent=False)
 
-    def predict(
-        self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None = None
-    ) -> Tensor:
+    def predict(self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None = None) -> Tensor:
         epochs = torch.full_like(u[:, 0], 27.0) if fidelity is None else fidelity
         asymptote = 0.95 - 0.4 * (u - self.centres[task]).square().sum(1)
         return torch.stack([asymptote * (1.0 - torch.exp(-epochs / 9.0)), epochs], 1)
@@ -170,9 +164,7 @@ def conditional_suite(num_tasks: int = 4, seed: int = 0) -> TaskSuite:
     worst = torch.zeros(num_tasks, 5)
     worst[:, 0] = 5.0 / 6.0
     worst[:, 1:3] = (targets < 0.5).float()
-    return _suite(
-        "tiny-conditional", spec, KernelSurrogate(targets), targets * 2.0 - 1.0, worst, best
-    )
+    return _suite("tiny-conditional", spec, KernelSurrogate(targets), targets * 2.0 - 1.0, worst, best)
 
 
 def fidelity_suite(num_tasks: int = 4, seed: int = 0) -> TaskSuite:

@@ -92,9 +92,7 @@ def _check_observation(env: HPOVectorEnv, observation: Any, where: str) -> None:
         assert bool(inside.all()), f"{name}: outside its box"
 
 
-def _check_flags(
-    env: HPOVectorEnv, reward: Tensor, terminated: Tensor, truncated: Tensor, where: str
-) -> None:
+def _check_flags(env: HPOVectorEnv, reward: Tensor, terminated: Tensor, truncated: Tensor, where: str) -> None:
     _check_tensor(reward, (env.num_envs,), env, f"{where}: reward")
     assert reward.dtype == torch.float32 and bool(reward.isfinite().all()), f"{where}: reward"
     for name, flag in (("terminated", terminated), ("truncated", truncated)):

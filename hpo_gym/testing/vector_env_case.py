@@ -66,9 +66,7 @@ class VectorEnvCase:
         _replay(make_vector_env(3, **rules), lambda: make_env(**rules), steps=12, repeats=True)
 
     @pytest.mark.parametrize("seed", [0, 7])
-    def test_same_seed_same_bits(
-        self, make_vector_env: Callable[..., HPOVectorEnv], seed: int
-    ) -> None:
+    def test_same_seed_same_bits(self, make_vector_env: Callable[..., HPOVectorEnv], seed: int) -> None:
         env = make_vector_env(5)
         steps = env.engine.settings.budget + 2
         first = rollout_digest(env, seed, steps)
@@ -106,9 +104,7 @@ class VectorEnvCase:
             with pytest.raises(InvalidSettingError, match="num_envs"):
                 make_vector_env(wrong)
 
-    def test_step_before_reset_is_refused(
-        self, make_vector_env: Callable[..., HPOVectorEnv]
-    ) -> None:
+    def test_step_before_reset_is_refused(self, make_vector_env: Callable[..., HPOVectorEnv]) -> None:
         env = make_vector_env(2)
         with pytest.raises(gym.error.ResetNeeded):
             env.step(env.action_space.sample())

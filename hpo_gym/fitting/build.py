@@ -67,7 +67,8 @@ def build_from_surrogate(
         "settings": dataclasses.asdict(settings),
         "torch": torch.__version__.split("+")[0],
     }
-    size = pack(recipe.space, fitted, "compact", network, provenance, excluded, quality.to_json(), output)
+    stored = network.state_dict()
+    size = pack(fitted, "compact", stored, network.header(), provenance, excluded, quality.to_json(), output)
     return {"summary": quality.summary(), "excluded": excluded, "bytes": size}
 
 
@@ -101,10 +102,10 @@ def _half(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def pack(
-    space: str,
     suite: TaskSuite,
     kind: str,
-    surrogate: Any,
+    stored: Mapping[str, Tensor],
+    network: Mapping[str, Any],
     provenance: Mapping[str, Any],
     excluded: list[Exclusion],
     quality: Mapping[str, Any],
@@ -115,7 +116,7 @@ def pack(
     header = {
         "kind": kind,
         "space": suite.space.spec.to_json(),
-        "network": surrogate.header(),
+        "network": dict(network),
         "tasks": [str(ref) for ref in suite.tasks],
         "metric": suite.spec.metric,
         "cost_metric": suite.spec.cost_metric,
@@ -125,7 +126,7 @@ def pack(
         "excluded": [dataclasses.asdict(exclusion) for exclusion in excluded],
         "quality": dict(quality),
     }
-    tensors = {f"network.{key}": value for key, value in _half(surrogate.state_dict()).items()}
+    tensors = {f"network.{key}": value for key, value in _half(stored).items()}
     for part in ("worst", "median", "best", "best_u"):
         tensors[f"range.{part}"] = getattr(known, part)
-    return write_bundle(space, header, tensors, output)
+    return write_bundle(suite.name, header, tensors, output)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from hpo_gym.fitting.runs import RunFitSettings
 from hpo_gym.fitting.train import FitSettings
 from hpo_gym.surrogates.compact import CompactArchitecture
 
@@ -32,13 +33,17 @@ class RunRecipe:
     Args:
         space: Name of the embedded space.
         file: Table below ``openml_runs`` in the data folder.
+        flow: OpenML flow whose runs these are.
+        settings: How the ensemble is fitted.
         metric: Metric column.
         log: Hyperparameters on a log scale.
-        rename: Short names of the hyperparameters.
+        rename: The hyperparameter columns, and the names they get.
     """
 
     space: str
     file: str
+    flow: int
+    settings: RunFitSettings = RunFitSettings()
     metric: str = "predictive_accuracy"
     log: tuple[str, ...] = ()
     rename: dict[str, str] = field(default_factory=dict)
@@ -71,6 +76,7 @@ RUN_RECIPES = (
     RunRecipe(
         "adaboost",
         "adaboost.arff",
+        6970,
         log=("adaboostclassifier__learning_rate",),
         rename={
             "adaboostclassifier__algorithm": "algorithm",
@@ -83,12 +89,17 @@ RUN_RECIPES = (
     RunRecipe(
         "random_forest",
         "random_forest.arff",
+        6969,
         rename={
             "randomforestclassifier__bootstrap": "bootstrap",
             "randomforestclassifier__criterion": "criterion",
+            "randomforestclassifier__max_depth": "max_depth",
             "randomforestclassifier__max_features": "max_features",
+            "randomforestclassifier__max_leaf_nodes": "max_leaf_nodes",
             "randomforestclassifier__min_samples_leaf": "min_samples_leaf",
             "randomforestclassifier__min_samples_split": "min_samples_split",
+            "randomforestclassifier__min_weight_fraction_leaf": "min_weight_fraction_leaf",
+            "randomforestclassifier__n_estimators": "n_estimators",
             "columntransformer__numeric__imputer__strategy": "imputation",
         },
     ),

@@ -145,10 +145,18 @@ def cross_validate(
     metrics: tuple[Metric, ...],
     settings: RunFitSettings | None = None,
     progress: Callable[[float], None] | None = None,
+    column: int = 0,
 ) -> RunFitQuality:
-    """Measure how well held-out rows of each task are predicted (first metric).
+    """Measure how well held-out rows of each task are predicted.
 
     Tasks whose response is constant are left out: they have no ranks.
+
+    Args:
+        table: The evaluations.
+        metrics: Its metrics with directions and ranges, in the table's order.
+        settings: How to fit.
+        progress: Called with the share done.
+        column: The metric that is measured.
     """
     settings = settings or RunFitSettings()
     draws = generator(settings.seed, "runs", "folds")
@@ -160,13 +168,13 @@ def cross_validate(
         surrogate = fit_runs(table, metrics, settings, kept)
         active = torch.ones_like(table.u[held], dtype=torch.bool)
         with torch.no_grad():
-            predicted[held] = surrogate.predict(table.task[held], table.u[held], active)[:, 0]
+            predicted[held] = surrogate.predict(table.task[held], table.u[held], active)[:, column]
         if progress:
             progress((index + 1) / settings.folds)
     spearman, r2 = [], []
     for index in range(len(table.task_ids)):
         mine = table.task == index
-        truth, guess = table.values[mine, 0].double(), predicted[mine].double()
+        truth, guess = table.values[mine, column].double(), predicted[mine].double()
         if truth.std() == 0:
             continue
         correlation = spearmanr(truth.numpy(), guess.numpy()).statistic

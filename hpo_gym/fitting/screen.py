@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from hpo_gym.fitting.samples import Samples
+from hpo_gym.tasks.datasets import dataset_key
 from hpo_gym.tasks.suite import KnownRange, TaskSuite
 
 __all__ = ["ERROR_MARGIN", "ERROR_SHARE", "OUTLIER", "SATURATION", "Exclusion", "screen_tasks"]
@@ -57,7 +58,7 @@ def screen_tasks(
         suite: The original.
         known: Its known range.
         samples: Random configurations (rows marked ``random``; full evaluations are used).
-        genuine_best: Best accuracy of genuine runs, in score units, by task identity.
+        genuine_best: Best accuracy of genuine runs, in score units, by dataset key.
     """
     exclusions = []
     for index, ref in enumerate(suite.tasks):
@@ -65,7 +66,7 @@ def screen_tasks(
         median, high = torch.quantile(score.double(), torch.tensor([0.5, 0.99]).double()).tolist()
         best = float(known.best[index])
         identity = str(ref)
-        genuine = (genuine_best or {}).get(identity)
+        genuine = (genuine_best or {}).get(dataset_key(ref))
         if best >= 1.0 - SATURATION:
             share = float((score >= 1.0 - SATURATION).double().mean())
             reason = f"best {best:.5f}; {share:.1%} of random configurations reach a perfect score"

@@ -98,7 +98,7 @@ def read_run_table(
     kept, constants = [], {}
     for name in hyperparameters:
         if len(set(parts[name])) == 1:
-            constants[name] = parts[name][0]
+            constants[(rename or {}).get(name, name)] = parts[name][0]
         else:
             kept.append(name)
     if not kept:

@@ -45,6 +45,14 @@ class FittedSurrogate(Surrogate):
         out: Tensor = self.quantiles(task, self.latent(task, u, active, fidelity))
         return out
 
+    def round_to_half(self) -> None:
+        """Round the weights to half precision, as they are stored."""
+        with torch.no_grad():
+            for member in self.members:
+                for name, value in member.state_dict().items():
+                    if value.is_floating_point() and not name.startswith("quantiles"):
+                        value.copy_(value.half())
+
     def header(self) -> dict[str, Any]:
         """Return what :meth:`from_state` needs beside the tensors."""
         first: CompactSurrogate = self.members[0]  # type: ignore[assignment]

@@ -1,0 +1,183 @@
+"""An environment of anyone's evaluations: a table of runs as a task suite."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hpo_gym.errors import DataMissingError, InvalidSettingError, unknown_name
+from hpo_gym.fitting.runs import RunFitSettings, cross_validate, fit_runs
+from hpo_gym.sources.bundle_files import bundled_spaces, read_bundle, write_bundle
+from hpo_gym.sources.run_tables import RunTable, read_run_table
+from hpo_gym.sources.store import cache_folder
+from hpo_gym.spaces import SearchSpace
+from hpo_gym.surrogates.base import Metric, Surrogate
+from hpo_gym.surrogates.fitted import FittedSurrogate
+from hpo_gym.surrogates.table import TableSurrogate
+from hpo_gym.tasks.meta_features import suite_meta_features
+from hpo_gym.tasks.optimum import OptimumSearch, find_known_range
+from hpo_gym.tasks.ref import TaskKind, TaskRef
+from hpo_gym.tasks.suite import KnownRange, SuiteSpec, TaskSuite
+
+__all__ = ["MODES", "load_runs"]
+
+#: How configurations that are not in the table are answered.
+MODES = ("auto", "fit", "lookup")
+
+_SEARCH = OptimumSearch(sobol=4_096, starts=4, rounds=2)
+
+
+def load_runs(
+    space: str | Path | None = None,
+    *,
+    metric: str | None = None,
+    protocol: str = "dataset-disjoint",
+    data_dir: str | None = None,
+    task_column: str = "task_id",
+    hyperparameters: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+    minimize: Sequence[str] = (),
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+    cost_metric: str | None = None,
+    log: Sequence[str] | None = None,
+    rename: Mapping[str, str] | None = None,
+    task_kind: TaskKind = "custom",
+    mode: str = "auto",
+    settings: RunFitSettings | None = None,
+    cache: bool = True,
+) -> TaskSuite:
+    """Make a suite of a CSV, Parquet or ARFF table with one row per evaluation.
+
+    Args:
+        space: Path of the table, absolute or below ``data_dir``.
+        metric: The optimised metric; ``None`` means the first of ``metrics``.
+        protocol: Split protocol (tasks of kind ``custom`` are split by position).
+        data_dir: Folder that a relative path starts from.
+        task_column: Column with the id of the task.
+        hyperparameters: Columns of the search space; constant ones are dropped.
+        metrics: Columns with results.
+        minimize: Which metrics are better when smaller.
+        ranges: Legal range of a metric; default: what the table holds.
+        cost_metric: A metric that is the cost of an evaluation in seconds.
+        log: Hyperparameters on a log scale; ``None`` infers them.
+        rename: New names of hyperparameters.
+        task_kind: ``openml-task`` or ``openml-dataset`` where ``task_column`` holds such ids: their
+            meta-features and published splits are then used.
+        mode: ``fit`` (an ensemble of networks, with cross-validated quality in
+            ``suite.spec.provenance["quality"]``), ``lookup`` (the nearest row of the task) or ``auto``: look-up
+            where all tasks share their configurations, else a fit.
+        settings: How the ensemble is fitted.
+        cache: Keep a fit in the cache folder; the key is the table's content and all settings.
+
+    Raises:
+        DataMissingError: If there is no such file.
+        DataIntegrityError: If the table cannot be read.
+        UnknownNameError: For an unknown column, metric or mode.
+        InvalidSettingError: If nothing is left to tune, or a column has two roles.
+    """
+    path = _table_path(space, data_dir)
+    if mode not in MODES:
+        raise unknown_name("mode", mode, MODES)
+    if not hyperparameters or not metrics:
+        raise InvalidSettingError(
+            "source='runs' needs task_column=..., hyperparameters=[...] and metrics=[...]: the columns of the table."
+        )
+    roles = [task_column, *hyperparameters, *metrics]
+    doubled = sorted({name for name in roles if roles.count(name) > 1})
+    if doubled:
+        raise InvalidSettingError(f"Column(s) {', '.join(map(repr, doubled))} of {path.name} have more than one role.")
+    for name in (*minimize, *(ranges or {}), *([metric] if metric else []), *([cost_metric] if cost_metric else [])):
+        if name not in metrics:
+            raise unknown_name("metric", name, metrics)
+    table = read_run_table(
+        path, task_column=task_column, hyperparameters=hyperparameters, metrics=metrics, log=log, rename=rename
+    )
+    chosen = mode if mode != "auto" else ("lookup" if table.shared_grid else "fit")
+    tasks = tuple(TaskRef(task_kind, identity) for identity in table.task_ids)
+    declared = _metrics(table, minimize, ranges or {})
+    main = metric or metrics[0]
+    if chosen == "fit":
+        key = _key(path, roles, [main, minimize, ranges, log, rename], settings)
+        surrogate, quality = _fit(table, declared, main, settings, key if cache else None)
+    else:
+        surrogate = TableSurrogate(table.spec, declared, table.task, table.u, table.values, len(tasks))
+        quality = {"lookup": "exact" if table.shared_grid else "nearest"}
+    provenance = {
+        "table": path.name,
+        "mode": chosen,
+        "rows": len(table.task),
+        "rows_dropped": table.dropped,
+        "constants": dict(table.constants),
+        "quality": quality,
+    }
+    spec = SuiteSpec(path.stem, "runs", main, tasks, cost_metric, (), provenance)
+    features = suite_meta_features(path.stem, protocol, tasks)
+    suite = TaskSuite(spec, SearchSpace(table.spec), surrogate, features)
+    suite.known_range = _table_range(suite, table) if chosen == "lookup" else find_known_range(suite, _SEARCH)
+    return suite
+
+
+def _table_path(space: str | Path | None, data_dir: str | None) -> Path:
+    if space is None:
+        raise InvalidSettingError("source='runs' needs the path of a table as its space: space='my_runs.csv'.")
+    path = Path(space)
+    if data_dir is not None and not path.is_absolute():
+        path = Path(data_dir) / path
+    if not path.is_file():
+        raise DataMissingError(f"There is no run table {path}. Give the path of a CSV, Parquet or ARFF file.")
+    return path
+
+
+def _metrics(
+    table: RunTable, minimize: Sequence[str], ranges: Mapping[str, tuple[float, float]]
+) -> tuple[Metric, ...]:
+    declared = []
+    for column, name in enumerate(table.metrics):
+        low, high = ranges.get(name) or (float(table.values[:, column].min()), float(table.values[:, column].max()))
+        if not low < high:
+            raise InvalidSettingError(f"Metric {name!r} is {low:g} in every row: nothing to optimise. Leave it out.")
+        declared.append(Metric(name, name in minimize, low, high))
+    return tuple(declared)
+
+
+def _table_range(suite: TaskSuite, table: RunTable) -> KnownRange:
+    score = suite.to_score(table.values[:, suite.metric_column].clamp(suite.metric.lower, suite.metric.upper))
+    worst, median, best, best_u = [], [], [], []
+    for index in range(suite.num_tasks):
+        mine, u = score[table.task == index], table.u[table.task == index]
+        worst.append(mine.min())
+        median.append(mine.median())
+        best.append(mine.max())
+        best_u.append(u[mine.argmax()])
+    parts = [torch.stack(values) for values in (worst, median, best, best_u)]
+    return KnownRange(parts[0], parts[1], parts[2], parts[3], "extremes and median of the rows of the table")
+
+
+def _key(path: Path, roles: Sequence[str], more: Sequence[Any], settings: RunFitSettings | None) -> str:
+    content = hashlib.sha256(path.read_bytes())
+    described = [list(roles), list(more), asdict(settings or RunFitSettings())]
+    content.update(json.dumps(described, default=str, sort_keys=True).encode())
+    return content.hexdigest()[:32]
+
+
+def _fit(
+    table: RunTable, metrics: tuple[Metric, ...], main: str, settings: RunFitSettings | None, key: str | None
+) -> tuple[Surrogate, dict[str, Any]]:
+    """Return the fitted ensemble and its quality, from the cache where they are there."""
+    folder = None if key is None else cache_folder() / "runs" / key
+    if folder is not None and "fit" in bundled_spaces(folder):
+        header, tensors = read_bundle("fit", folder)
+        return FittedSurrogate.from_state(table.spec, header["network"], tensors), header["quality"]
+    quality = cross_validate(table, metrics, settings, column=list(table.metrics).index(main)).summary()
+    surrogate = fit_runs(table, metrics, settings)
+    surrogate.round_to_half()
+    if folder is not None:
+        stored = {name: value if "quantiles" in name else value.half() for name, value in surrogate.tensors().items()}
+        write_bundle("fit", {"network": surrogate.header(), "quality": quality}, stored, folder)
+    return surrogate, quality

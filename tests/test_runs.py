@@ -1,0 +1,201 @@
+"""A table of anyone's evaluations as a task suite."""
+
+import csv
+import itertools
+import math
+
+import gymnasium as gym
+import pytest
+import torch
+
+import hpo_gym
+from hpo_gym.errors import DataIntegrityError, DataMissingError, InvalidSettingError, UnknownNameError
+from hpo_gym.fitting.runs import RunFitSettings
+from hpo_gym.sources import load_suite
+from hpo_gym.surrogates.compact import CompactArchitecture
+
+QUICK = RunFitSettings(CompactArchitecture(24, 16, 1), members=2, steps=250, batch=256, folds=3)
+COLUMNS = {"task_column": "data", "hyperparameters": ["rate", "depth", "kind"], "metrics": ["accuracy", "seconds"]}
+
+
+def accuracy(task: int, rate: float, depth: int, kind: str) -> float:
+    bonus = 0.1 if (kind == "a") == (task % 2 == 0) else 0.0
+    return 0.8 + bonus - 0.05 * (math.log10(rate) + 2) ** 2 - 0.01 * abs(depth - 3 - task)
+
+
+def write(path, rows):
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["data", "rate", "depth", "kind", "accuracy", "seconds"])
+        writer.writerows(rows)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("HPO_GYM_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def shared(tmp_path):
+    grid = itertools.product(range(4), (1e-4, 1e-3, 1e-2, 1e-1), range(1, 7), "ab")
+    return write(tmp_path / "shared.csv", [(t, r, d, k, accuracy(t, r, d, k), d * 0.5) for t, r, d, k in grid])
+
+
+@pytest.fixture
+def ragged(tmp_path):
+    draws = torch.Generator().manual_seed(0)
+    rows = []
+    for task in range(4):
+        for _ in range(150 + 10 * task):
+            rate = 10 ** float(torch.rand((), generator=draws) * 3 - 4)
+            depth = int(torch.randint(1, 7, (), generator=draws))
+            kind = "ab"[int(torch.randint(2, (), generator=draws))]
+            rows.append((task, rate, depth, kind, accuracy(task, rate, depth, kind), depth * 0.5))
+    return write(tmp_path / "ragged.csv", rows)
+
+
+def test_a_shared_grid_is_looked_up_exactly(shared):
+    suite = load_suite("runs", str(shared), **COLUMNS)
+    assert suite.spec.provenance["mode"] == "lookup"
+    assert [(c.name, c.kind, c.log) for c in suite.space.spec.columns] == [
+        ("rate", "float", True),
+        ("depth", "integer", False),
+        ("kind", "categorical", False),
+    ]
+    configurations = [{"rate": r, "depth": d, "kind": k} for r in (1e-4, 1e-1) for d in (1, 6) for k in "ab"]
+    u = suite.space.from_dicts(configurations)
+    task = torch.full((len(u),), 2)
+    measured = suite.evaluate(task, u, torch.ones_like(u, dtype=torch.bool)).metrics
+    expected = [[accuracy(2, **c), c["depth"] * 0.5] for c in configurations]
+    torch.testing.assert_close(measured, torch.tensor(expected))
+
+
+def test_look_up_answers_with_the_nearest_row_of_the_task(shared):
+    suite = load_suite("runs", str(shared), **COLUMNS)
+    u = suite.space.from_dicts([{"rate": 1.3e-3, "depth": 4, "kind": "b"}])
+    found = suite.evaluate(torch.tensor([1]), u, torch.ones_like(u, dtype=torch.bool)).metrics[0, 0]
+    assert float(found) == pytest.approx(accuracy(1, 1e-3, 4, "b"))
+
+
+def test_the_range_of_a_looked_up_task_is_that_of_its_rows(shared):
+    suite = load_suite("runs", str(shared), **COLUMNS)
+    known = suite.require_range()
+    grid = list(itertools.product((1e-4, 1e-3, 1e-2, 1e-1), range(1, 7), "ab"))
+    for task in range(4):
+        best = max(accuracy(task, *row) for row in grid)
+        assert float(suite.to_metric(known.best[task])) == pytest.approx(best, abs=1e-6)
+    regret = suite.regret(torch.arange(4), known.best)
+    torch.testing.assert_close(regret, torch.zeros(4))
+
+
+def test_a_ragged_table_is_fitted_with_cross_validated_quality(ragged):
+    suite = load_suite("runs", str(ragged), **COLUMNS, settings=QUICK)
+    assert suite.spec.provenance["mode"] == "fit"
+    quality = suite.spec.provenance["quality"]
+    assert quality["cv_spearman_median"] > 0.9
+    assert quality["cv_r2_median"] > 0.8
+    u = suite.space.from_dicts([{"rate": 1e-2, "depth": 3, "kind": "a"}, {"rate": 2e-4, "depth": 6, "kind": "b"}])
+    score = suite.evaluate(torch.zeros(2, dtype=torch.int64), u, torch.ones_like(u, dtype=torch.bool)).score
+    assert score[0] > score[1]
+
+
+def test_a_fit_is_kept_and_found_again(ragged, tmp_path):
+    first = load_suite("runs", str(ragged), **COLUMNS, settings=QUICK)
+    (folder,) = (tmp_path / "cache" / "runs").iterdir()
+    written = (folder / "fit.safetensors").stat().st_mtime_ns
+    again = load_suite("runs", str(ragged), **COLUMNS, settings=QUICK)
+    assert (folder / "fit.safetensors").stat().st_mtime_ns == written
+    u = first.space.sample(64, torch.Generator().manual_seed(1))
+    task, active = torch.arange(64) % 4, torch.ones_like(u, dtype=torch.bool)
+    assert torch.equal(first.evaluate(task, u, active).metrics, again.evaluate(task, u, active).metrics)
+    assert again.spec.provenance["quality"] == first.spec.provenance["quality"]
+
+
+def test_a_minimised_metric_scores_best_when_smallest(shared):
+    suite = load_suite("runs", str(shared), **COLUMNS, metric="seconds", minimize=["seconds"])
+    u = suite.space.from_dicts([{"rate": 1e-2, "depth": d, "kind": "a"} for d in (1, 6)])
+    score = suite.evaluate(torch.zeros(2, dtype=torch.int64), u, torch.ones_like(u, dtype=torch.bool)).score
+    torch.testing.assert_close(score, torch.tensor([1.0, 0.0]))
+
+
+def test_an_environment_of_ones_own_table_learns_and_reports_seconds(shared):
+    suite = load_suite("runs", str(shared), **COLUMNS, cost_metric="seconds")
+    env = gym.make("HPO-OpenMLContinuous-v0", source=suite, split="all", budget=5)
+    env.reset(seed=0)
+    _, _, _, _, info = env.step(env.action_space.sample())
+    assert 0.5 <= float(info["seconds"]) <= 3.0
+    direct = gym.make(
+        "HPO-OpenMLContinuous-v0", source="runs", space=str(shared), split="all", budget=5, source_options=COLUMNS
+    )
+    direct.reset(seed=0)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "arff"])
+def test_parquet_and_arff_read_like_csv(shared, tmp_path, ending):
+    with shared.open() as file:
+        header, *rows = list(csv.reader(file))
+    path = tmp_path / f"table.{ending}"
+    if ending == "parquet":
+        pandas = pytest.importorskip("pandas")
+        pytest.importorskip("pyarrow")
+        pandas.read_csv(shared).to_parquet(path)
+    else:
+        kinds = ["NUMERIC", "NUMERIC", "NUMERIC", "{a, b}", "NUMERIC", "NUMERIC"]
+        attributes = [f"@ATTRIBUTE {name} {kind}" for name, kind in zip(header, kinds, strict=True)]
+        lines = ["% runs", "@RELATION runs", *attributes, "@DATA", *(",".join(row) for row in rows)]
+        path.write_text("\n".join(lines))
+    first, second = (load_suite("runs", str(p), **COLUMNS) for p in (shared, path))
+    assert first.space.spec == second.space.spec
+    assert first.tasks == second.tasks
+    torch.testing.assert_close(first.surrogate.results, second.surrogate.results)
+
+
+def test_rows_with_missing_cells_are_dropped_and_counted_and_repeats_averaged(tmp_path):
+    rows = [(0, 0.1, 1, "a", 0.5, 1), (0, 0.1, 1, "a", 0.7, 1), (0, 0.2, 2, "b", 0.9, 2), (0, 0.3, 2, "b", "", 2)]
+    suite = load_suite("runs", str(write(tmp_path / "t.csv", rows)), **COLUMNS, mode="lookup")
+    assert suite.spec.provenance["rows_dropped"] == 1
+    u = suite.space.from_dicts([{"rate": 0.1, "depth": 1, "kind": "a"}])
+    found = suite.evaluate(torch.zeros(1, dtype=torch.int64), u, torch.ones_like(u, dtype=torch.bool)).metrics[0, 0]
+    assert float(found) == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "says"),
+    [
+        ({"task_column": "dta"}, UnknownNameError, "data"),
+        ({"hyperparameters": ["rat"]}, UnknownNameError, "rate"),
+        ({"metrics": ["accurcy"]}, UnknownNameError, "accuracy"),
+        ({"metric": "loss"}, UnknownNameError, "accuracy"),
+        ({"mode": "nearest"}, UnknownNameError, "lookup"),
+        ({"hyperparameters": []}, InvalidSettingError, "hyperparameters="),
+        ({"hyperparameters": ["rate", "accuracy"]}, InvalidSettingError, "accuracy"),
+    ],
+)
+def test_wrong_columns_are_named(shared, changes, error, says):
+    with pytest.raises(error, match=says):
+        load_suite("runs", str(shared), **(COLUMNS | changes))
+
+
+def test_missing_empty_truncated_and_foreign_files_are_refused(tmp_path, shared):
+    with pytest.raises(DataMissingError, match="nothing.csv"):
+        load_suite("runs", str(tmp_path / "nothing.csv"), **COLUMNS)
+    empty = tmp_path / "empty.csv"
+    empty.write_text("")
+    with pytest.raises(DataIntegrityError, match="empty"):
+        load_suite("runs", str(empty), **COLUMNS)
+    cut = tmp_path / "cut.csv"
+    cut.write_bytes(shared.read_bytes()[:-12])
+    with pytest.raises(DataIntegrityError, match="row"):
+        load_suite("runs", str(cut), **COLUMNS)
+    foreign = tmp_path / "table.xlsx"
+    foreign.write_text("x")
+    with pytest.raises(InvalidSettingError, match="xlsx"):
+        load_suite("runs", str(foreign), **COLUMNS)
+    with pytest.raises(InvalidSettingError, match="path"):
+        hpo_gym.load_suite("runs", **COLUMNS)
+
+
+def test_a_categorical_metric_is_no_metric(tmp_path, shared):
+    with pytest.raises(DataIntegrityError, match="kind"):
+        load_suite("runs", str(shared), task_column="data", hyperparameters=["rate"], metrics=["kind"])

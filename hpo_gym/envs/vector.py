@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -16,6 +17,7 @@ from hpo_gym.envs.rendering import CurveRecorder
 from hpo_gym.errors import InvalidSettingError
 from hpo_gym.mdp import EpisodeState
 from hpo_gym.mdp.observations import Observation
+from hpo_gym.mdp.state import History
 from hpo_gym.seeding import fresh_seed, generator
 from hpo_gym.tasks.suite import TaskSuite
 
@@ -152,6 +154,42 @@ class HPOVectorEnv(VectorEnv[Any, Any, Any]):
         self._state = state
         truncated = torch.zeros_like(done)
         return observation, outcome.reward, done, truncated, info
+
+    def observe(self) -> tuple[Observation, dict[str, Any]]:
+        """Return the current observation and info of every row, as the last ``reset`` or ``step`` left them."""
+        return self.engine.dynamics.observe(self.state), dict(self.engine.info(self.state, None))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that decides what happens next, as tensors.
+
+        Restored with :meth:`load_state_dict`, the environment continues bitwise as it would have.
+        """
+        assert self._draws is not None or self._state is None  # reset sets both
+        state = self.state.clone()
+        parts: dict[str, Any] = {f.name: getattr(state, f.name) for f in fields(state) if f.name != "history"}
+        if state.history is not None:
+            parts |= {f"history.{f.name}": getattr(state.history, f.name) for f in fields(state.history)}
+        assert self._draws is not None
+        return {"episodes": parts, "draws": self._draws.get_state()}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Continue from a :meth:`state_dict` of an environment with the same arguments.
+
+        Raises:
+            InvalidSettingError: If the number of environments or of hyperparameters differs.
+        """
+        parts = {name: value.to(self.device) for name, value in saved["episodes"].items()}
+        shape = (self.num_envs, self.suite.space.dimension)
+        if tuple(parts["u"].shape) != shape:
+            raise InvalidSettingError(
+                f"The saved state has {list(parts['u'].shape)} environments x hyperparameters, this environment "
+                f"{list(shape)}. Make it with the arguments of the saved one."
+            )
+        kept = {name.removeprefix("history."): parts.pop(name) for name in list(parts) if name.startswith("history.")}
+        self._state = EpisodeState(**parts, history=History(**kept) if kept else None)
+        self._draws = torch.Generator(device=self.device)
+        self._draws.set_state(saved["draws"].cpu())
+        self._recorder.begin(self._state)
 
     def render(self) -> Any:
         """Draw the incumbent curves: median and quartiles over rows, and row 0."""

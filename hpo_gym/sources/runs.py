@@ -134,9 +134,7 @@ def _table_path(space: str | Path | None, data_dir: str | None) -> Path:
     return path
 
 
-def _metrics(
-    table: RunTable, minimize: Sequence[str], ranges: Mapping[str, tuple[float, float]]
-) -> tuple[Metric, ...]:
+def _metrics(table: RunTable, minimize: Sequence[str], ranges: Mapping[str, tuple[float, float]]) -> tuple[Metric, ...]:
     declared = []
     for column, name in enumerate(table.metrics):
         low, high = ranges.get(name) or (float(table.values[:, column].min()), float(table.values[:, column].max()))

@@ -10,8 +10,8 @@ from ConfigSpace import hyperparameters as cs_hyperparameters
 from ConfigSpace.configuration_space import ConfigurationSpace
 
 from hpo_gym.errors import InvalidSettingError
-from hpo_gym.spaces.normal_form import conjunction, disjunction, membership
-from hpo_gym.spaces.spec import Atom, Clause, Column, Relation, SpaceSpec, Value
+from hpo_gym.spaces.normal_form import conjunction, disjunction, membership, relation
+from hpo_gym.spaces.spec import Atom, Clause, Column, SpaceSpec, plain
 
 __all__ = ["spec_from_configspace"]
 
@@ -66,14 +66,14 @@ def spec_from_configspace(space: ConfigurationSpace) -> SpaceSpec:
 def _column(parameter: Any) -> Column:
     name, default = parameter.name, parameter.default_value
     if isinstance(parameter, cs_hyperparameters.Constant):
-        value = _plain(parameter.value)
+        value = plain(parameter.value)
         return Column(name, "constant", choices=(value,), default=value)
     if isinstance(parameter, cs_hyperparameters.OrdinalHyperparameter):
-        choices = tuple(_plain(value) for value in parameter.sequence)
-        return Column(name, "ordinal", choices=choices, default=_plain(default))
+        choices = tuple(plain(value) for value in parameter.sequence)
+        return Column(name, "ordinal", choices=choices, default=plain(default))
     if isinstance(parameter, cs_hyperparameters.CategoricalHyperparameter):
-        choices = tuple(_plain(value) for value in parameter.choices)
-        return Column(name, "categorical", choices=choices, default=_plain(default))
+        choices = tuple(plain(value) for value in parameter.choices)
+        return Column(name, "categorical", choices=choices, default=plain(default))
     if isinstance(parameter, cs_hyperparameters.IntegerHyperparameter):
         bounds = int(parameter.lower), int(parameter.upper)
         return Column(name, "integer", *bounds, bool(parameter.log), (), int(default))
@@ -84,12 +84,6 @@ def _column(parameter: Any) -> Column:
         f"Hyperparameter {name!r} has the kind {type(parameter).__name__}, which hpo_gym does not "
         "know: use float, integer, categorical, ordinal or constant."
     )
-
-
-def _plain(value: Any) -> Value:
-    """Return a NumPy scalar as a Python value."""
-    plain: Value = value.item() if hasattr(value, "item") else value
-    return plain
 
 
 def _child(condition: Any) -> str:
@@ -108,10 +102,10 @@ def _condition(condition: Any, columns: tuple[Column, ...], position: dict[str, 
     parent = position[condition.parent.name]
     column = columns[parent]
     if isinstance(condition, cs_conditions.InCondition):
-        return membership(parent, column, [_plain(value) for value in condition.values])
+        return membership(parent, column, [plain(value) for value in condition.values])
     for kind, operator in _CONDITIONS:
         if isinstance(condition, kind):
-            return ((Atom(parent, operator, (column.number(_plain(condition.value)),)),),)
+            return ((Atom(parent, operator, (column.number(plain(condition.value)),)),),)
     raise InvalidSettingError(
         f"Condition {condition} has the kind {type(condition).__name__}, which hpo_gym does not know."
     )
@@ -131,14 +125,14 @@ def _forbidden(clause: Any, columns: tuple[Column, ...], position: dict[str, int
         return disjunction([_forbidden(part, columns, position) for part in clause.components])
     for name, operator in _RELATIONS:
         if isinstance(clause, _kind(name)):
-            return ((Relation(position[clause.left.name], operator, position[clause.right.name]),),)
+            return relation(position[clause.left.name], operator, position[clause.right.name], columns)
     parent = position[clause.hyperparameter.name]
     column = columns[parent]
     if isinstance(clause, _kind("ForbiddenInClause")):
-        return membership(parent, column, [_plain(value) for value in clause.values])
+        return membership(parent, column, [plain(value) for value in clause.values])
     for name, operator in _CLAUSES:
         if isinstance(clause, _kind(name)):
-            return ((Atom(parent, operator, (column.number(_plain(clause.value)),)),),)
+            return ((Atom(parent, operator, (column.number(plain(clause.value)),)),),)
     raise InvalidSettingError(
         f"Forbidden clause {clause} has the kind {type(clause).__name__}, which hpo_gym does not know."
     )

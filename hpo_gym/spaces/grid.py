@@ -78,7 +78,7 @@ def _integer_levels(lower: float, upper: float, log: bool, levels: int) -> Tenso
         value = torch.exp(math.log(lower) + u * (math.log(upper) - math.log(lower)))
     else:
         value = lower + u * (upper - lower)
-    value = value.round().unique()
+    distinct: Tensor = value.round().unique()
     if log:
-        return (value.log() - math.log(lower)) / (math.log(upper) - math.log(lower))
-    return (value - lower) / (upper - lower)
+        return (distinct.log() - math.log(lower)) / (math.log(upper) - math.log(lower))
+    return (distinct - lower) / (upper - lower)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from hpo_gym.errors import DataIntegrityError
-from hpo_gym.spaces.normal_form import conjunction, disjunction, membership
-from hpo_gym.spaces.spec import Atom, Clause, Column, Relation, SpaceSpec
+from hpo_gym.spaces.normal_form import conjunction, disjunction, membership, relation
+from hpo_gym.spaces.spec import Atom, Clause, Column, SpaceSpec
 
 __all__ = ["read_space_json"]
 
@@ -24,7 +24,8 @@ _NUMERIC = {
     for suffix, kind in (("float", "float"), ("int", "integer"))
 }
 _COMPARISONS = {"EQ": "in", "NEQ": "ne", "LT": "lt", "GT": "gt"}
-_RELATIONS = {"LESS": "lt", "EQUALS": "in", "GREATER": "gt"}
+# What ConfigSpace 0.x wrote, and what 1.x reads.
+_RELATIONS = {"LESS": "lt", "LT": "lt", "EQUALS": "in", "EQ": "in", "GREATER": "gt", "GT": "gt"}
 
 
 def read_space_json(path: str | Path) -> SpaceSpec:
@@ -37,10 +38,12 @@ def read_space_json(path: str | Path) -> SpaceSpec:
     try:
         text = path.read_text(encoding="utf-8")
         data = json.loads(text)
+        if not data["hyperparameters"]:
+            raise ValueError("no hyperparameters")
         if "json_format_version" not in data:
             return _read_new(text)
         return _read_old(data)
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise DataIntegrityError(
             f"{path} is no ConfigSpace JSON file, or is damaged ({type(error).__name__}: {error}). "
             "Fetch it again with `python -m hpo_gym.download`."
@@ -111,7 +114,7 @@ def _forbidden(item: Mapping[str, Any], columns: tuple[Column, ...], position: M
         return conjunction([_forbidden(part, columns, position) for part in item["clauses"]])
     if kind == "RELATION":
         operator = _RELATIONS[item["lambda"]]
-        return ((Relation(position[item["left"]], operator, position[item["right"]]),),)
+        return relation(position[item["left"]], operator, position[item["right"]], columns)
     parent = position[item["name"]]
     if kind == "EQUALS":
         return membership(parent, columns[parent], [item["value"]])

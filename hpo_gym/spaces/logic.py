@@ -12,13 +12,16 @@ from hpo_gym.spaces.spec import Atom, Clause, Column, Relation
 
 __all__ = ["ClauseTensors"]
 
+# Room for the rounding of a float64 encoding; far below the resolution of a float32 point.
+_UNIT_HAIR = 1e-12
+
 
 class ClauseTensors(nn.Module):
     """Disjunctive normal forms of several outputs, evaluated together.
 
     Tests of choices are look-ups in one truth table; tests of numbers are comparisons with an
     interval; relations compare two columns. A clause holds if all its tests hold, an output if
-    any of its clauses holds. A test of an inactive hyperparameter does not hold.
+    any of its clauses holds. A test of an inactive hyperparameter does not hold, ``ne`` excepted.
 
     Args:
         columns: The space's columns.
@@ -29,10 +32,12 @@ class ClauseTensors(nn.Module):
     _choice_offset: Tensor
     _choice_size: Tensor
     _choice_table: Tensor
+    _choice_inactive: Tensor
     _interval_parent: Tensor
     _interval_low: Tensor
     _interval_high: Tensor
     _interval_negate: Tensor
+    _interval_unit: Tensor
     _left: Tensor
     _right: Tensor
     _sign_low: Tensor
@@ -43,8 +48,8 @@ class ClauseTensors(nn.Module):
 
     def __init__(self, columns: Sequence[Column], outputs: Sequence[Sequence[Clause]]) -> None:
         super().__init__()
-        choice: list[tuple[int, list[bool]]] = []
-        interval: list[tuple[int, float, float, bool]] = []
+        choice: list[tuple[Atom, list[bool]]] = []
+        interval: list[tuple[Atom, float, float]] = []
         relation: list[Relation] = []
         members: list[tuple[str, int, int]] = []
         owners: list[int] = []
@@ -57,14 +62,14 @@ class ClauseTensors(nn.Module):
                         relation.append(test)
                     elif columns[test.parent].is_numeric:
                         members.append(("interval", len(interval), number))
-                        interval.append((test.parent, *_interval(test, columns[test.parent])))
+                        interval.append((test, *_interval(test, columns[test.parent])))
                     else:
                         members.append(("choice", len(choice), number))
                         size = len(columns[test.parent].choices)
-                        choice.append((test.parent, [test.holds(float(i)) for i in range(size)]))
+                        choice.append((test, [test.holds(float(i)) for i in range(size)]))
                 owners.append(output)
         self._build_choice(columns, choice)
-        self._build_interval(interval)
+        self._build_interval(columns, interval)
         self._build_relation(relation)
         base = {"choice": 0, "interval": len(choice), "relation": len(choice) + len(interval)}
         tests = len(choice) + len(interval) + len(relation)
@@ -83,29 +88,32 @@ class ClauseTensors(nn.Module):
         self.register_buffer("_sizes", joins.sum(0) - 0.5, persistent=False)
         self.register_buffer("_unions", unions, persistent=False)
 
-    def _build_choice(self, columns: Sequence[Column], choice: Sequence[tuple[int, list[bool]]]) -> None:
+    def _build_choice(self, columns: Sequence[Column], choice: Sequence[tuple[Atom, list[bool]]]) -> None:
         offsets, table, start = [], [], 0
         for _, truth in choice:
             offsets.append(start)
             table.extend(truth)
             start += len(truth)
-        parents = [parent for parent, _ in choice]
+        parents = [test.parent for test, _ in choice]
         sizes = [float(len(columns[parent].choices)) for parent in parents]
         self._has_choice = bool(choice)
         self._index("_choice_parent", parents)
         self._index("_choice_offset", offsets)
         self.register_buffer("_choice_size", torch.tensor(sizes), persistent=False)
-        self.register_buffer("_choice_table", torch.tensor(table, dtype=torch.bool), persistent=False)
+        self._flag("_choice_table", table)
+        self._flag("_choice_inactive", [test.operator == "ne" for test, _ in choice])
 
-    def _build_interval(self, interval: Sequence[tuple[int, float, float, bool]]) -> None:
+    def _build_interval(self, columns: Sequence[Column], interval: Sequence[tuple[Atom, float, float]]) -> None:
+        parents = [test.parent for test, _, _ in interval]
         self._has_interval = bool(interval)
-        self._index("_interval_parent", [item[0] for item in interval])
+        self._has_integer = any(columns[parent].kind == "integer" for parent in parents)
+        self._index("_interval_parent", parents)
         low = torch.tensor([item[1] for item in interval], dtype=torch.float64)
         high = torch.tensor([item[2] for item in interval], dtype=torch.float64)
         self.register_buffer("_interval_low", low, persistent=False)
         self.register_buffer("_interval_high", high, persistent=False)
-        negate = torch.tensor([item[3] for item in interval], dtype=torch.bool)
-        self.register_buffer("_interval_negate", negate, persistent=False)
+        self._flag("_interval_negate", [test.operator == "ne" for test, _, _ in interval])
+        self._flag("_interval_unit", [columns[parent].kind == "float" for parent in parents])
 
     def _build_relation(self, relation: Sequence[Relation]) -> None:
         self._has_relation = bool(relation)
@@ -120,10 +128,13 @@ class ClauseTensors(nn.Module):
     def _index(self, name: str, values: Sequence[int]) -> None:
         self.register_buffer(name, torch.tensor(values, dtype=torch.int64), persistent=False)
 
+    def _flag(self, name: str, values: Sequence[bool]) -> None:
+        self.register_buffer(name, torch.tensor(values, dtype=torch.bool), persistent=False)
+
     @property
     def needs_numbers(self) -> bool:
         """Whether :meth:`forward` reads ``numbers``."""
-        return self._has_interval or self._has_relation
+        return self._has_integer or self._has_relation
 
     def forward(self, u: Tensor, numbers: Tensor | None, active: Tensor | None) -> Tensor:
         """Decide every output.
@@ -143,14 +154,16 @@ class ClauseTensors(nn.Module):
             scaled = u[:, parents] * sizes
             position = torch.minimum(scaled.long(), (sizes - 1.0).long())
             held = self._choice_table[position + self._choice_offset]
-            parts.append(held if active is None else held & active[:, parents])
+            parts.append(held if active is None else torch.where(active[:, parents], held, self._choice_inactive))
         if self._has_interval:
-            assert numbers is not None
             parents = self._interval_parent
-            value = numbers[:, parents].double()
+            value = u[:, parents].double()
+            if self._has_integer:
+                assert numbers is not None
+                value = torch.where(self._interval_unit, value, numbers[:, parents].double())
             inside = (value >= self._interval_low) & (value <= self._interval_high)
             held = inside ^ self._interval_negate
-            parts.append(held if active is None else held & active[:, parents])
+            parts.append(held if active is None else torch.where(active[:, parents], held, self._interval_negate))
         if self._has_relation:
             assert numbers is not None
             left, right = self._left, self._right
@@ -175,17 +188,31 @@ def _expand(clause: Clause, columns: Sequence[Column]) -> Clause:
     return clause
 
 
-def _interval(test: Atom, column: Column) -> tuple[float, float, bool]:
-    """Return ``(low, high, negate)`` of a numeric test, with room for rounding in the decoding."""
+def _interval(test: Atom, column: Column) -> tuple[float, float]:
+    """Return the bounds between which a numeric test holds (``ne``: does not hold).
+
+    Integers are compared as numbers, with half a step of room. Floats are compared on the unit interval,
+    as in ConfigSpace: decoded, a value near ``1e-8`` would need another tolerance than one near ``1e8``.
+    """
     value = test.values[0]
-    # Half a step between integers; a relative hair for floats, whose decoding rounds.
-    hair = 0.5 if column.kind == "integer" else 1e-9 * max(1.0, abs(value))
+    if column.kind == "integer":
+        hair = 0.5
+    else:
+        value, hair = _unit(value, column), _UNIT_HAIR
     if test.operator in ("in", "ne"):
-        return value - hair, value + hair, test.operator == "ne"
+        return value - hair, value + hair
     if test.operator == "lt":
-        return -math.inf, value - hair, False
+        return -math.inf, value - hair
     if test.operator == "le":
-        return -math.inf, value + hair, False
+        return -math.inf, value + hair
     if test.operator == "gt":
-        return value + hair, math.inf, False
-    return value - hair, math.inf, False
+        return value + hair, math.inf
+    return value - hair, math.inf
+
+
+def _unit(value: float, column: Column) -> float:
+    if not column.log:
+        return (value - column.lower) / (column.upper - column.lower)
+    if value <= 0.0:
+        return -math.inf
+    return math.log(value / column.lower) / math.log(column.upper / column.lower)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
-from hpo_gym.spaces.spec import Atom, Clause, Column
+from hpo_gym.errors import InvalidSettingError
+from hpo_gym.spaces.spec import Atom, Clause, Column, Relation
 
-__all__ = ["conjunction", "disjunction", "membership"]
+__all__ = ["conjunction", "disjunction", "membership", "relation"]
+
+_COMPARE = {"in": operator.eq, "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge}
+_MIRRORED = {"in": "in", "lt": "gt", "le": "ge", "gt": "lt", "ge": "le"}
 
 
 def membership(parent: int, column: Column, values: Sequence[Any]) -> tuple[Clause, ...]:
@@ -27,3 +32,40 @@ def conjunction(parts: Sequence[tuple[Clause, ...]]) -> tuple[Clause, ...]:
 def disjunction(parts: Sequence[tuple[Clause, ...]]) -> tuple[Clause, ...]:
     """Return "any of ``parts``"."""
     return tuple(clause for part in parts for clause in part)
+
+
+def relation(left: int, name: str, right: int, columns: Sequence[Column]) -> tuple[Clause, ...]:
+    """Return "the value of ``left`` is ``name`` (an operator of ``Relation``) that of ``right``".
+
+    Values are compared, not positions: with choices, the comparison becomes one clause per choice.
+
+    Raises:
+        InvalidSettingError: If values cannot be ordered, such as text and numbers.
+    """
+    first, second = columns[left], columns[right]
+    if first.is_numeric and second.is_numeric:
+        return ((Relation(left, name, right),),)
+    if first.is_numeric:
+        return relation(right, _MIRRORED[name], left, columns)
+    clauses: list[Clause] = []
+    for position, choice in enumerate(first.choices):
+        chosen = Atom(left, "in", (float(position),))
+        if not second.is_numeric:
+            held = [float(i) for i, other in enumerate(second.choices) if _compare(first, choice, name, second, other)]
+            if held:
+                clauses.append((chosen, Atom(right, "in", tuple(held))))
+        elif isinstance(choice, int | float):
+            clauses.append((chosen, Atom(right, _MIRRORED[name], (float(choice),))))
+        else:
+            _compare(first, choice, name, second, second.lower)
+    return tuple(clauses)
+
+
+def _compare(first: Column, value: Any, name: str, second: Column, other: Any) -> bool:
+    try:
+        return bool(_COMPARE[name](value, other))
+    except TypeError as error:
+        raise InvalidSettingError(
+            f"A forbidden relation compares {first.name!r} with {second.name!r}, but {value!r} and {other!r} "
+            "have no order: give both values of one kind."
+        ) from error

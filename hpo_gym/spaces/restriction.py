@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from hpo_gym.errors import InvalidSettingError
+from hpo_gym.spaces.normal_form import conjunction, relation
 from hpo_gym.spaces.spec import Atom, Clause, Column, Relation, SpaceSpec, Value, parents, renumber
 
 __all__ = ["drop_constants", "restrict"]
@@ -34,11 +35,15 @@ def _narrow(column: Column, change: Any) -> Column:
     if isinstance(change, tuple):
         return _narrow_range(column, change)
     if isinstance(change, list):
+        if column.is_numeric:
+            raise _misfit(column, change)
         choices = tuple(column.choices[column.index(value)] for value in change)
         if not choices:
             raise InvalidSettingError(f"{column.name!r}: a restriction to no choice at all.")
-        default = column.default if column.default in choices else choices[0]
-        return replace(column, choices=choices, default=default)
+        if len(set(map(column.index, choices))) < len(choices):
+            raise InvalidSettingError(f"{column.name!r}: the choices {change!r} repeat; name each once.")
+        kept = column.index(column.default) in map(column.index, choices)
+        return replace(column, choices=choices, default=column.default if kept else choices[0])
     if column.is_numeric:
         number = column.number(change)
         if not column.lower <= number <= column.upper:
@@ -51,17 +56,24 @@ def _narrow(column: Column, change: Any) -> Column:
 
 def _narrow_range(column: Column, bounds: tuple[float, float]) -> Column:
     if not column.is_numeric or len(bounds) != 2:
-        raise InvalidSettingError(
-            f"{column.name!r} ({column.kind}) cannot be restricted to {bounds!r}: give a tuple "
-            "(lower, upper) for a number, a list of choices otherwise, or one value."
-        )
-    lower, upper = bounds
+        raise _misfit(column, bounds)
+    lower, upper = (column.number(bound) for bound in bounds)
     if not column.lower <= lower < upper <= column.upper:
         raise InvalidSettingError(
-            f"{column.name!r}: [{lower}, {upper}] is no range within [{column.lower}, {column.upper}]."
+            f"{column.name!r}: {bounds!r} is no range within [{column.lower}, {column.upper}]; "
+            "give (lower, upper) with lower < upper, or one value to fix it."
         )
+    if column.kind == "integer":
+        lower, upper = int(lower), int(upper)
     default = column.value(min(max(column.number(column.default), lower), upper))
     return replace(column, lower=lower, upper=upper, default=default)
+
+
+def _misfit(column: Column, change: object) -> InvalidSettingError:
+    return InvalidSettingError(
+        f"{column.name!r} ({column.kind}) cannot be restricted to {change!r}: give a tuple "
+        "(lower, upper) for a number, a list of choices otherwise, or one value."
+    )
 
 
 def _rewrite(
@@ -71,7 +83,11 @@ def _rewrite(
     moved: Mapping[int, list[int]],
 ) -> tuple[Clause, ...]:
     """Return clauses whose tests of choices use the new positions."""
-    return tuple(tuple(_rewrite_test(test, old, new, moved) for test in clause) for clause in clauses)
+    return tuple(
+        rewritten
+        for clause in clauses
+        for rewritten in conjunction([_rewrite_test(test, old, new, moved) for test in clause])
+    )
 
 
 def _rewrite_test(
@@ -79,21 +95,19 @@ def _rewrite_test(
     old: Sequence[Column],
     new: Sequence[Column],
     moved: Mapping[int, list[int]],
-) -> Atom | Relation:
+) -> tuple[Clause, ...]:
     if isinstance(test, Relation):
-        if test.left in moved or test.right in moved:
-            names = old[test.left].name, old[test.right].name
-            raise InvalidSettingError(
-                f"{names[0]!r} and {names[1]!r} are compared by a forbidden relation: neither can "
-                "be fixed or lose choices."
-            )
-        return test
+        return relation(test.left, test.operator, test.right, new)
     if test.parent not in moved:
-        return test
+        return ((test,),)
     before, after = old[test.parent], new[test.parent]
     numbers = [before.number(choice) for choice in after.choices]
+    if test.operator == "ne":
+        # Not rewritten as membership: it holds for an inactive hyperparameter, too.
+        position = numbers.index(test.values[0]) if test.values[0] in numbers else -1
+        return ((Atom(test.parent, "ne", (float(position),)),),)
     held = tuple(float(i) for i, number in enumerate(numbers) if test.holds(number))
-    return Atom(test.parent, "in", held)
+    return ((Atom(test.parent, "in", held),),)
 
 
 def drop_constants(spec: SpaceSpec) -> tuple[SpaceSpec, dict[str, Value]]:
@@ -149,9 +163,14 @@ def _decide(
                 open_tests.append(test)
                 continue
             truth = [test.holds(float(i)) for i in range(len(columns[test.parent].choices))]
-            if test.parent in never or (truth and not any(truth)):
+            # Only an inactive hyperparameter passes "ne" without being compared.
+            absent = test.operator == "ne"
+            if test.parent in never:
+                truth = [absent]
+            settled = test.parent not in conditions or test.parent in never
+            if truth and not any(truth) and (settled or not absent):
                 possible = False
-            elif not (truth and all(truth) and test.parent not in conditions):
+            elif not (truth and all(truth) and (settled or absent)):
                 open_tests.append(test)
         if possible and not open_tests:
             return None

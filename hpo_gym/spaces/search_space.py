@@ -198,7 +198,8 @@ class SearchSpace(nn.Module):
             return torch.ones(len(u), dtype=torch.bool, device=u.device)
         numbers = self.numbers(u) if self._forbidden.needs_numbers else None
         active = self.active(u) if self._levels else None
-        return ~self._forbidden(u, numbers, active)[:, 0]
+        held: Tensor = self._forbidden(u, numbers, active)
+        return ~held[:, 0]
 
     def sample(self, count: int, draws: torch.Generator) -> Tensor:
         """Return legal random configurations, float32 ``[count, D]``, on the generator's device.

@@ -77,17 +77,26 @@ class Column:
         Raises:
             UnknownNameError: If it is no choice.
         """
+        value = plain(value)
         for position, choice in enumerate(self.choices):
             if choice == value and isinstance(choice, bool) == isinstance(value, bool):
                 return position
         raise unknown_name(f"choice of {self.name!r}", value, self.choices)
 
     def number(self, value: Value) -> float:
-        """Return a value as a number: itself, or the position of a choice."""
+        """Return a value as a number: itself, or the position of a choice.
+
+        Raises:
+            InvalidSettingError: If it is no number, or not whole where an integer is wanted.
+            UnknownNameError: If it is no choice.
+        """
         if not self.is_numeric:
             return float(self.index(value))
+        value = plain(value)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise InvalidSettingError(f"{self.name!r} is numeric; {value!r} is no number.")
+        if self.kind == "integer" and math.isfinite(value) and value != round(value):
+            raise InvalidSettingError(f"{self.name!r} is an integer; {value!r} is none: round it.")
         return float(value)
 
     def value(self, number: float) -> Value:
@@ -104,7 +113,8 @@ class Atom:
     """A test of one hyperparameter: it is active, and its number is ``operator`` ``values``.
 
     ``in`` holds if the number is one of ``values``; ``ne``, ``lt``, ``le``, ``gt``, ``ge`` compare with the
-    single value. Choices are numbered by position.
+    single value. Choices are numbered by position. As in ConfigSpace, an inactive hyperparameter equals
+    nothing: ``ne``, and only ``ne``, holds for it.
     """
 
     parent: int
@@ -131,7 +141,7 @@ class Atom:
 
 @dataclass(frozen=True)
 class Relation:
-    """A test of two active hyperparameters: ``left operator right``; ``in`` means equal."""
+    """A test of two active numeric hyperparameters: ``left operator right``; ``in`` means equal."""
 
     left: int
     operator: str
@@ -253,6 +263,12 @@ class SpaceSpec:
         columns = tuple(Column(**{**column, "choices": tuple(column["choices"])}) for column in data["columns"])
         conditions = {int(child): _load(value) for child, value in data["conditions"].items()}
         return cls(columns, conditions, _load(data["forbidden"]))
+
+
+def plain(value: Any) -> Value:
+    """Return a NumPy scalar, of which ConfigSpace's configurations are full, as a Python value."""
+    found: Value = value.item() if hasattr(value, "item") else value
+    return found
 
 
 def parents(clauses: Sequence[Clause]) -> set[int]:

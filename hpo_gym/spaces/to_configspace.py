@@ -2,85 +2,127 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
-import ConfigSpace as cs
+import ConfigSpace
 from ConfigSpace import forbidden as cs_forbidden
 
 from hpo_gym.spaces.spec import Atom, Clause, Column, Relation, SpaceSpec
 
 __all__ = ["configspace_from_spec"]
 
+_NAMES = {
+    "lt": "LessThan",
+    "le": "LessThanEquals",
+    "gt": "GreaterThan",
+    "ge": "GreaterThanEquals",
+    "in": "Equals",
+}
 
-def configspace_from_spec(spec: SpaceSpec) -> cs.ConfigurationSpace:
+
+def configspace_from_spec(spec: SpaceSpec) -> ConfigSpace.ConfigurationSpace:
     """Return an equivalent configuration space.
 
     Its hyperparameters are in ConfigSpace's own (sorted) order; go by name.
     """
-    space = cs.ConfigurationSpace()
+    space = ConfigSpace.ConfigurationSpace()
     parameters = [_parameter(column) for column in spec.columns]
     space.add(*parameters)
     for child, clauses in spec.conditions.items():
         space.add(_condition(spec, parameters, child, clauses))
     for clause in spec.forbidden:
-        tests = [_forbidden_test(spec, parameters, test) for test in clause]
-        space.add(tests[0] if len(tests) == 1 else cs.ForbiddenAndConjunction(*tests))
+        # ConfigSpace has no "forbidden unless equal", so one of our tests may become two of its clauses.
+        for tests in product(*(_forbidden_tests(spec, parameters, test) for test in clause)):
+            space.add(tests[0] if len(tests) == 1 else ConfigSpace.ForbiddenAndConjunction(*tests))
     return space
 
 
 def _parameter(column: Column) -> Any:
     default: Any = column.default
     if column.kind == "constant":
-        return cs.Constant(column.name, column.choices[0])  # type: ignore[arg-type]
+        return ConfigSpace.Constant(column.name, column.choices[0])
     if column.kind == "categorical":
-        return cs.CategoricalHyperparameter(column.name, column.choices, default_value=default)
+        return ConfigSpace.CategoricalHyperparameter(column.name, column.choices, default_value=default)
     if column.kind == "ordinal":
-        return cs.OrdinalHyperparameter(column.name, column.choices, default_value=default)
+        return ConfigSpace.OrdinalHyperparameter(column.name, column.choices, default_value=default)
     if column.kind == "integer":
-        return cs.UniformIntegerHyperparameter(
+        return ConfigSpace.UniformIntegerHyperparameter(
             column.name, int(column.lower), int(column.upper), default, log=column.log
         )
-    return cs.UniformFloatHyperparameter(column.name, column.lower, column.upper, default, log=column.log)
+    return ConfigSpace.UniformFloatHyperparameter(column.name, column.lower, column.upper, default, log=column.log)
 
 
 def _condition(spec: SpaceSpec, parameters: list[Any], child: int, clauses: tuple[Clause, ...]) -> Any:
     parts = []
     for clause in clauses:
         tests = [_condition_test(spec, parameters, child, test) for test in clause if isinstance(test, Atom)]
-        parts.append(tests[0] if len(tests) == 1 else cs.AndConjunction(*tests))
-    return parts[0] if len(parts) == 1 else cs.OrConjunction(*parts)
+        parts.append(tests[0] if len(tests) == 1 else ConfigSpace.AndConjunction(*tests))
+    return parts[0] if len(parts) == 1 else ConfigSpace.OrConjunction(*parts)
 
 
 def _condition_test(spec: SpaceSpec, parameters: list[Any], child: int, test: Atom) -> Any:
-    column, parent = spec.columns[test.parent], parameters[test.parent]
-    values = [column.value(number) for number in test.values]
-    if test.operator == "in" and len(values) > 1:
-        return cs.InCondition(parameters[child], parent, values)
-    kinds: dict[str, Any] = {
-        "in": cs.EqualsCondition,
-        "ne": cs.NotEqualsCondition,
-        "lt": cs.LessThanCondition,
-        "gt": cs.GreaterThanCondition,
-    }
-    return kinds[test.operator](parameters[child], parent, values[0])
+    """Return one test; what a restriction has made certain stays a test of whether the parent is active."""
+    column, pair = spec.columns[test.parent], (parameters[child], parameters[test.parent])
+    if not column.is_numeric:
+        held = [test.holds(float(position)) for position in range(len(column.choices))]
+        kept = [choice for choice, holds in zip(column.choices, held, strict=True) if holds]
+        gone = [choice for choice, holds in zip(column.choices, held, strict=True) if not holds]
+        if test.operator == "ne":
+            # Holds for an inactive parent, which ConfigSpace's membership does not.
+            unequal = ConfigSpace.NotEqualsCondition(*pair, gone[0] if gone else column.choices[0])
+            return (
+                unequal
+                if gone
+                else ConfigSpace.OrConjunction(unequal, ConfigSpace.EqualsCondition(*pair, column.choices[0]))
+            )
+        if not kept:
+            first = column.choices[0]
+            return ConfigSpace.AndConjunction(
+                ConfigSpace.EqualsCondition(*pair, first), ConfigSpace.NotEqualsCondition(*pair, first)
+            )
+        return ConfigSpace.EqualsCondition(*pair, kept[0]) if len(kept) == 1 else ConfigSpace.InCondition(*pair, kept)
+    value, lower, upper = test.values[0], column.value(column.lower), column.value(column.upper)
+    never = ConfigSpace.LessThanCondition(*pair, lower)
+    always = ConfigSpace.OrConjunction(
+        ConfigSpace.LessThanCondition(*pair, upper), ConfigSpace.EqualsCondition(*pair, upper)
+    )
+    if test.operator in ("in", "ne"):
+        within = column.lower <= value <= column.upper
+        if test.operator == "in":
+            return ConfigSpace.EqualsCondition(*pair, column.value(value)) if within else never
+        if within:
+            return ConfigSpace.NotEqualsCondition(*pair, column.value(value))
+        return ConfigSpace.OrConjunction(
+            ConfigSpace.NotEqualsCondition(*pair, lower), ConfigSpace.EqualsCondition(*pair, lower)
+        )
+    below = test.operator in ("lt", "le")
+    if not column.lower <= value <= column.upper:
+        return always if below == (value > column.upper) else never
+    kind = ConfigSpace.LessThanCondition if below else ConfigSpace.GreaterThanCondition
+    strict = kind(*pair, column.value(value))
+    if test.operator in ("lt", "gt"):
+        return strict
+    return ConfigSpace.OrConjunction(strict, ConfigSpace.EqualsCondition(*pair, column.value(value)))
 
 
-def _forbidden_test(spec: SpaceSpec, parameters: list[Any], test: Atom | Relation) -> Any:
+def _forbidden_tests(spec: SpaceSpec, parameters: list[Any], test: Atom | Relation) -> list[Any]:
+    """Return the alternatives that make up one test; none if it can never hold."""
     if isinstance(test, Relation):
-        names = {
-            "lt": "LessThan",
-            "le": "LessThanEquals",
-            "gt": "GreaterThan",
-            "ge": "GreaterThanEquals",
-            "in": "Equals",
-        }
-        kind = getattr(cs_forbidden, f"Forbidden{names[test.operator]}Relation")
-        return kind(parameters[test.left], parameters[test.right])
+        kind = getattr(cs_forbidden, f"Forbidden{_NAMES[test.operator]}Relation")
+        return [kind(parameters[test.left], parameters[test.right])]
     column, parent = spec.columns[test.parent], parameters[test.parent]
-    values = [column.value(number) for number in test.values]
-    if test.operator == "in":
+    if not column.is_numeric:
+        values = [choice for position, choice in enumerate(column.choices) if test.holds(float(position))]
         if len(values) > 1:
-            return cs.ForbiddenInClause(parent, values)
-        return cs.ForbiddenEqualsClause(parent, values[0])
-    names = {"lt": "LessThan", "le": "LessThanEquals", "gt": "GreaterThan", "ge": "GreaterThanEquals"}
-    return getattr(cs_forbidden, f"Forbidden{names[test.operator]}Clause")(parent, values[0])
+            return [ConfigSpace.ForbiddenInClause(parent, values)]
+        return [ConfigSpace.ForbiddenEqualsClause(parent, value) for value in values]
+    value = test.values[0]
+    operators = ("lt", "gt") if test.operator == "ne" else (test.operator,)
+    found = []
+    for operator in operators:
+        if column.lower <= value <= column.upper:
+            found.append(getattr(cs_forbidden, f"Forbidden{_NAMES[operator]}Clause")(parent, column.value(value)))
+        elif Atom(test.parent, operator, test.values).holds(column.lower):
+            found.append(cs_forbidden.ForbiddenGreaterThanEqualsClause(parent, column.value(column.lower)))
+    return found

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hpo_gym.surrogates.onnx_centre import centre
 from hpo_gym.surrogates.onnx_graph import Node, constant, consumers, topological
 from hpo_gym.surrogates.onnx_lanes import columns_of
 
@@ -98,16 +99,10 @@ FUSED: dict[str, FusedOperator] = {
 
 def fuse(output: Node) -> Node:
     """Return an equivalent graph with fewer, larger operations."""
-    for rewrite in (
-        _fuse_affine,
-        _fuse_linear,
-        _fuse_normalisation,
-        _fuse_reglu,
-        _fuse_first_layer,
-        _fuse_affine_into_linear,
-        _fuse_residual,
-        _pad_reglu,
-    ):
+    for rewrite in (_fuse_affine, _fuse_linear, _fuse_normalisation, _fuse_reglu, _fuse_first_layer):
+        output = _rewrite(output, rewrite)
+    output = centre(output)
+    for rewrite in (_fuse_affine_into_linear, _fuse_residual, _pad_reglu):
         output = _rewrite(output, rewrite)
     return output
 
@@ -203,7 +198,7 @@ def _fuse_normalisation(node: Node, readers: dict[int, list[Node]]) -> Node | No
     factor = scale / torch.sqrt(variance + node.attributes.get("epsilon", 1e-5))
     offset = shift - mean * factor
     parts = [node.inputs[0], constant(factor.float()), constant(offset.float())]
-    return Node("affine", parts, name=node.name, dtype=node.dtype)
+    return Node("affine", parts, {"mean": mean, "offset": shift}, node.name, node.dtype)
 
 
 def _fuse_affine_into_linear(node: Node, readers: dict[int, list[Node]]) -> Node | None:
@@ -310,7 +305,8 @@ def _fuse_first_layer(node: Node, readers: dict[int, list[Node]]) -> Node | None
         embedding = _embedding(part)
         if embedding is not None:
             source, column, table = embedding
-            tables.append((source, column, table @ weight[row : row + table.shape[1]]))
+            # In double precision, as everything that is computed once: it rounds once.
+            tables.append((source, column, table.double() @ weight[row : row + table.shape[1]].double()))
             row += table.shape[1]
             continue
         width = _width(part)
@@ -322,7 +318,8 @@ def _fuse_first_layer(node: Node, readers: dict[int, list[Node]]) -> Node | None
         return None
     sizes = [len(table) for _, _, table in tables]
     stacked = torch.cat([table for _, _, table in tables])
-    stacked[: sizes[0]] += bias
+    stacked[: sizes[0]] += bias.double()
+    stacked = stacked.to(bias.dtype)
     offsets = torch.tensor([sum(sizes[:index]) for index in range(len(sizes))])
     source = tables[0][0]
     offsets = offsets.to(source.dtype or torch.int64)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpo_gym.errors import DataIntegrityError, UnsupportedOperatorError
+from hpo_gym.errors import DataIntegrityError, DataMissingError, UnsupportedOperatorError
 from hpo_gym.surrogates.onnx_operators import OPERATORS, torch_dtype
 
 __all__ = ["Graph", "Node", "constant", "consumers", "read_graph", "topological"]
@@ -93,6 +93,7 @@ def read_graph(path: str | Path) -> Graph:
     """Read an ONNX file.
 
     Raises:
+        DataMissingError: If there is no such file.
         DataIntegrityError: If the file is no ONNX graph.
         UnsupportedOperatorError: If it holds an operator or attribute that is not supported.
     """
@@ -101,13 +102,15 @@ def read_graph(path: str | Path) -> Graph:
     from onnx import helper, numpy_helper
 
     path = Path(path)
+    if not path.is_file():
+        raise DataMissingError(f"{path} does not exist. Fetch it with `python -m hpo_gym.download`.")
     try:
         model = onnx.load(str(path))
         onnx.checker.check_model(model)
         shaped = onnx.shape_inference.infer_shapes(model).graph
     except (DecodeError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise DataIntegrityError(
-            f"{path} is no valid ONNX graph ({str(error).splitlines()[0]}). Fetch it again with "
+            f"{path} is no valid ONNX graph ({str(error).partition(chr(10))[0]}). Fetch it again with "
             "`python -m hpo_gym.download`."
         ) from error
     graph = model.graph
@@ -123,7 +126,9 @@ def read_graph(path: str | Path) -> Graph:
     for item in graph.input:
         if item.name not in values:
             dtype = torch_dtype(item.type.tensor_type.elem_type, str(path))
-            inputs[item.name] = Node("input", name=item.name, dtype=dtype)
+            known = shapes.get(item.name) or []
+            attributes: dict[str, Any] = {"width": known[1]} if len(known) == 2 and known[1] is not None else {}
+            inputs[item.name] = Node("input", attributes=attributes, name=item.name, dtype=dtype)
     values.update(inputs)
     for item in graph.node:
         attributes = {a.name: helper.get_attribute_value(a) for a in item.attribute}
@@ -176,6 +181,8 @@ def _add(
         attributes["static"] = shapes.get(item.input[0])
     outputs = [name for name in item.output if name]
     dimensions = shapes.get(outputs[0]) or []
+    if outputs[0] in shapes:
+        attributes["rank"] = len(dimensions)
     if len(dimensions) == 2 and dimensions[1] is not None:
         attributes["width"] = dimensions[1]
     if len(outputs) == 1 and item.op_type != "Split":
@@ -201,8 +208,7 @@ _MOVED = {
     "Slice": ("starts", "ends", "axes", "steps"),
     "Squeeze": ("axes",),
     "Unsqueeze": ("axes",),
-    "ReduceSum": ("axes",),
-    "ReduceMean": ("axes",),
+    **{f"Reduce{kind}": ("axes",) for kind in ("L1", "L2", "LogSumExp", "Max", "Mean", "Min", "Sum", "SumSquare")},
     "Split": ("split",),
 }
 
@@ -235,7 +241,7 @@ def _fold(node: Node) -> Node:
     if node.op == "Gather" and node.inputs[0].op == "Shape" and node.inputs[1].is_constant:
         static = node.inputs[0].attributes["static"]
         index = node.inputs[1].constant_value
-        if static is not None:
+        if static is not None and not {"start", "end"} & set(node.inputs[0].attributes):
             chosen = [static[int(i)] for i in index.reshape(-1).tolist()]
             if all(size is not None for size in chosen):
                 return constant(torch.tensor(chosen).reshape(index.shape), node.name)

@@ -70,27 +70,25 @@ def _signature(node: Node) -> Hashable | None:
         return "column", id(column[0])
     if node.is_constant:
         value = node.constant_value
-        return ("constant", value.dtype) if value.numel() == 1 else None
+        return ("constant", value.dtype) if value.numel() == 1 and value.ndim <= 1 else None
     if node.op == "Gather" and node.inputs[0].is_constant:
         table, index = node.inputs
-        if table.constant_value.ndim == 1 and not index.is_constant:
-            return "table", id(_canonical(index)), table.dtype, len(table.constant_value)
+        if table.constant_value.ndim == 1 and not index.is_constant and _signature(index) is not None:
+            # A graph shares the index between lanes, so identity is enough.
+            return "table", id(index), table.dtype, len(table.constant_value)
         return None
     if node.op not in ELEMENTWISE:
         return None
-    parts = [_signature(source) for source in node.inputs if not _absent(source)]
+    # An omitted input keeps its place: Clip(x, "", high) is no Clip(x, low).
+    parts = ["absent" if _absent(source) else _signature(source) for source in node.inputs]
     if any(part is None for part in parts):
         return None
-    return node.op, node.attributes.get("to"), node.attributes.get("alpha"), tuple(parts)
+    settings = tuple((name, node.attributes.get(name)) for name in ELEMENTWISE[node.op].attributes)
+    return node.op, settings, tuple(parts)
 
 
 def _absent(node: Node) -> bool:
     return node.is_constant and node.value is None
-
-
-def _canonical(index: Node) -> Node:
-    """Return an index expression; a graph shares it between lanes, so identity is enough."""
-    return index
 
 
 def _column(node: Node) -> tuple[Node, int] | None:
@@ -100,7 +98,11 @@ def _column(node: Node) -> tuple[Node, int] | None:
     source, index = node.inputs
     if source.is_constant or not index.is_constant or index.constant_value.ndim != 0:
         return None
-    return source, int(index.constant_value)
+    # A matrix: a column of anything else is no vector.
+    width, column = source.attributes.get("width"), int(index.constant_value)
+    if width is None:
+        return None
+    return source, column % width
 
 
 def _vectorise_concat(node: Node) -> Node:

@@ -2,94 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from hpo_gym.errors import UnsupportedOperatorError
+from hpo_gym.surrogates.onnx_elementwise import ELEMENTWISE, Attributes, Inputs, Operator, binary, torch_dtype
 
 __all__ = ["ELEMENTWISE", "OPERATORS", "Operator", "torch_dtype"]
-
-_DTYPES = {
-    1: torch.float32, 2: torch.uint8, 3: torch.int8, 5: torch.int16, 6: torch.int32,
-    7: torch.int64, 9: torch.bool, 10: torch.float16, 11: torch.float64,
-}  # fmt: skip
-
-Attributes = dict[str, Any]
-Inputs = Sequence[Any]
-Run = Callable[[Attributes, Inputs], Tensor]
-
-
-@dataclass(frozen=True)
-class Operator:
-    """An ONNX operator.
-
-    Args:
-        run: ``(attributes, input tensors) -> output``; an omitted optional input is ``None``.
-        attributes: Names of the attributes that are understood.
-        result: Type of the output: ``first`` input's, ``bool``, ``int64``, ``to`` (Cast).
-    """
-
-    run: Run
-    attributes: tuple[str, ...] = ()
-    result: str = "first"
-
-    def dtype(self, attributes: Attributes, inputs: Sequence[torch.dtype | None]) -> torch.dtype | None:
-        """Return the element type of the output."""
-        if self.result == "to":
-            return torch_dtype(attributes["to"], "Cast")
-        if self.result == "second":
-            return inputs[1]
-        fixed = {"bool": torch.bool, "int64": torch.int64}
-        return fixed[self.result] if self.result in fixed else inputs[0]
-
-
-def torch_dtype(code: int, where: str) -> torch.dtype:
-    """Return the torch type of an ONNX type code.
-
-    Raises:
-        UnsupportedOperatorError: For a type that is not supported.
-    """
-    if code not in _DTYPES:
-        raise UnsupportedOperatorError(f"{where}: ONNX element type {code} is not supported.")
-    return _DTYPES[code]
-
-
-def _unary(function: Callable[[Tensor], Tensor]) -> Operator:
-    return Operator(lambda a, x: function(x[0]))
-
-
-def _binary(function: Callable[[Tensor, Tensor], Tensor], result: str = "first") -> Operator:
-    return Operator(lambda a, x: function(x[0], x[1]), result=result)
-
-
-def _divide(x: Tensor, y: Tensor) -> Tensor:
-    if x.is_floating_point():
-        return x / y
-    return torch.div(x, y, rounding_mode="trunc")
-
-
-def _fold_left(function: Callable[[Tensor, Tensor], Tensor]) -> Operator:
-    def run(attributes: Attributes, inputs: Inputs) -> Tensor:
-        out: Tensor = inputs[0]
-        for other in inputs[1:]:
-            out = function(out, other)
-        return out
-
-    return Operator(run)
-
-
-def _clip(attributes: Attributes, inputs: Inputs) -> Tensor:
-    low = inputs[1] if len(inputs) > 1 else None
-    high = inputs[2] if len(inputs) > 2 else None
-    if low is None and high is None:
-        return inputs[0]
-    out: Tensor = torch.clamp(inputs[0], low, high)
-    return out
 
 
 def _gather(attributes: Attributes, inputs: Inputs) -> Tensor:
@@ -107,8 +29,6 @@ def _slice(attributes: Attributes, inputs: Inputs) -> Tensor:
     steps = inputs[4] if len(inputs) > 4 and inputs[4] is not None else torch.ones(len(starts))
     for start, end, axis, step in zip(starts.tolist(), ends.tolist(), axes.tolist(), steps.tolist(), strict=True):
         axis, size = int(axis) % data.ndim, data.shape[int(axis)]
-        if step < 1:
-            raise UnsupportedOperatorError(f"Slice with step {step} is not supported.")
         picked = range(size)[slice(int(start), int(end), int(step))]
         if step == 1:
             data = data.narrow(axis, picked.start, len(picked))
@@ -190,6 +110,12 @@ def _layer_normalization(attributes: Attributes, inputs: Inputs) -> Tensor:
     return F.layer_norm(x, x.shape[axis:], scale, shift, attributes.get("epsilon", 1e-5))
 
 
+def _dropout(attributes: Attributes, inputs: Inputs) -> Tensor:
+    if len(inputs) > 2 and inputs[2] is not None and bool(inputs[2]):
+        raise UnsupportedOperatorError("Dropout in training mode is not supported: export the network after eval().")
+    return inputs[0]  # type: ignore[no-any-return]
+
+
 def _reduce(function: Callable[..., Tensor]) -> Operator:
     def run(attributes: Attributes, inputs: Inputs) -> Tensor:
         axes = _axes(inputs)
@@ -203,22 +129,49 @@ def _reduce(function: Callable[..., Tensor]) -> Operator:
 
 
 def _softmax(attributes: Attributes, inputs: Inputs) -> Tensor:
+    return _softmax_axis(attributes, inputs, torch.softmax)
+
+
+def _softmax_axis(attributes: Attributes, inputs: Inputs, function: Callable[..., Tensor]) -> Tensor:
     axis = attributes.get("axis", -1 if attributes["opset"] >= 13 else 1)
     if attributes["opset"] < 13 and axis % inputs[0].ndim != inputs[0].ndim - 1:
         raise UnsupportedOperatorError("Softmax before opset 13 is supported on the last axis only.")
-    return inputs[0].softmax(axis)
+    return function(inputs[0], axis)
 
 
-def _elu(attributes: Attributes, inputs: Inputs) -> Tensor:
-    return F.elu(inputs[0], attributes.get("alpha", 1.0))
-
-
-def _leaky(attributes: Attributes, inputs: Inputs) -> Tensor:
-    return F.leaky_relu(inputs[0], attributes.get("alpha", 0.01))
+def _log_softmax(attributes: Attributes, inputs: Inputs) -> Tensor:
+    return _softmax_axis(attributes, inputs, torch.log_softmax)
 
 
 def _shape(attributes: Attributes, inputs: Inputs) -> Tensor:
-    return torch.tensor(inputs[0].shape)
+    sizes = inputs[0].shape[attributes.get("start", 0) : attributes.get("end")]
+    return torch.tensor(sizes, dtype=torch.int64, device=inputs[0].device)
+
+
+def _constant_of_shape(attributes: Attributes, inputs: Inputs) -> Tensor:
+    value = attributes.get("value", torch.zeros(1)).to(inputs[0].device)
+    return value.reshape(()).expand([int(size) for size in inputs[0].tolist()])
+
+
+def _range(attributes: Attributes, inputs: Inputs) -> Tensor:
+    start, limit, delta = inputs
+    return torch.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype, device=start.device)
+
+
+def _tile(attributes: Attributes, inputs: Inputs) -> Tensor:
+    out: Tensor = inputs[0].repeat([int(count) for count in inputs[1].tolist()])
+    return out
+
+
+def _one_hot(attributes: Attributes, inputs: Inputs) -> Tensor:
+    index, depth, values = inputs
+    size = int(depth.reshape(()))
+    axis = attributes.get("axis", -1) % (index.ndim + 1)
+    index = index.long().unsqueeze(axis)
+    index = torch.where(index < 0, index + size, index)
+    shape = [-1 if dimension == axis else 1 for dimension in range(index.ndim)]
+    hit = index == torch.arange(size, device=index.device).view(shape)
+    return torch.where(hit, values[1], values[0])
 
 
 def _expand(attributes: Attributes, inputs: Inputs) -> Tensor:
@@ -226,74 +179,41 @@ def _expand(attributes: Attributes, inputs: Inputs) -> Tensor:
     return inputs[0].expand(torch.broadcast_shapes(inputs[0].shape, sizes))
 
 
-def _where(attributes: Attributes, inputs: Inputs) -> Tensor:
-    return torch.where(inputs[0], inputs[1], inputs[2])
-
-
-#: Operators that act on each element by itself, with broadcasting: what lanes may consist of.
-ELEMENTWISE: dict[str, Operator] = {
-    "Abs": _unary(torch.abs),
-    "Add": _binary(torch.add),
-    "And": _binary(torch.logical_and, "bool"),
-    "Cast": Operator(lambda a, x: x[0].to(torch_dtype(a["to"], "Cast")), ("to", "saturate"), result="to"),
-    "Ceil": _unary(torch.ceil),
-    "Clip": Operator(_clip, ("min", "max")),
-    "Cos": _unary(torch.cos),
-    "Div": _binary(_divide),
-    "Elu": Operator(_elu, ("alpha",)),
-    "Equal": _binary(torch.eq, "bool"),
-    "Erf": _unary(torch.erf),
-    "Exp": _unary(torch.exp),
-    "Floor": _unary(torch.floor),
-    "Greater": _binary(torch.gt, "bool"),
-    "GreaterOrEqual": _binary(torch.ge, "bool"),
-    "LeakyRelu": Operator(_leaky, ("alpha",)),
-    "Less": _binary(torch.lt, "bool"),
-    "LessOrEqual": _binary(torch.le, "bool"),
-    "Log": _unary(torch.log),
-    "Max": _fold_left(torch.maximum),
-    "Min": _fold_left(torch.minimum),
-    "Mul": _binary(torch.mul),
-    "Neg": _unary(torch.neg),
-    "Not": Operator(lambda a, x: torch.logical_not(x[0]), result="bool"),
-    "Or": _binary(torch.logical_or, "bool"),
-    "Pow": Operator(lambda a, x: torch.pow(x[0], x[1]).to(x[0].dtype)),
-    "Reciprocal": _unary(torch.reciprocal),
-    "Relu": _unary(F.relu),
-    "Round": _unary(torch.round),
-    "Sigmoid": _unary(torch.sigmoid),
-    "Sin": _unary(torch.sin),
-    "Softplus": _unary(lambda x: torch.logaddexp(x, torch.zeros((), dtype=x.dtype, device=x.device))),
-    "Sqrt": _unary(torch.sqrt),
-    "Sub": _binary(torch.sub),
-    "Tanh": _unary(torch.tanh),
-    "Where": Operator(_where, result="second"),
-}
-
 OPERATORS: dict[str, Operator] = {
     **ELEMENTWISE,
     "BatchNormalization": Operator(_batch_normalization, ("epsilon", "momentum", "training_mode", "spatial")),
     "Concat": Operator(lambda a, x: torch.cat(list(x), a["axis"]), ("axis",)),
+    "ConstantOfShape": Operator(_constant_of_shape, ("value",), result="value"),
     "Constant": Operator(
         lambda a, x: a["value"],
         ("value", "value_float", "value_floats", "value_int", "value_ints"),
     ),
-    "Dropout": Operator(lambda a, x: x[0], ("ratio", "seed")),
+    "Dropout": Operator(_dropout, ("ratio", "seed")),
     "Expand": Operator(_expand),
     "Flatten": Operator(_flatten, ("axis",)),
     "Gather": Operator(_gather, ("axis",)),
     "Gemm": Operator(_gemm, ("alpha", "beta", "transA", "transB")),
     "Identity": Operator(lambda a, x: x[0]),
     "LayerNormalization": Operator(_layer_normalization, ("axis", "epsilon", "stash_type")),
-    "MatMul": _binary(torch.matmul),
+    "LogSoftmax": Operator(_log_softmax, ("axis",)),
+    "MatMul": binary(torch.matmul),
+    "OneHot": Operator(_one_hot, ("axis",), result="third"),
+    "Range": Operator(_range),
+    "ReduceL1": _reduce(lambda x, axes, keepdim: x.abs().sum(axes, keepdim=keepdim)),
+    "ReduceL2": _reduce(lambda x, axes, keepdim: x.square().sum(axes, keepdim=keepdim).sqrt()),
+    "ReduceLogSumExp": _reduce(torch.logsumexp),
+    "ReduceMax": _reduce(torch.amax),
     "ReduceMean": _reduce(torch.mean),
+    "ReduceMin": _reduce(torch.amin),
     "ReduceSum": _reduce(torch.sum),
+    "ReduceSumSquare": _reduce(lambda x, axes, keepdim: x.square().sum(axes, keepdim=keepdim)),
     "Reshape": Operator(_reshape, ("allowzero",)),
-    "Shape": Operator(_shape, (), result="int64"),
+    "Shape": Operator(_shape, ("start", "end"), result="int64"),
     "Slice": Operator(_slice, ("starts", "ends", "axes")),
     "Softmax": Operator(_softmax, ("axis",)),
     "Split": Operator(_split, ("axis", "split", "num_outputs")),
     "Squeeze": Operator(_squeeze, ("axes",)),
+    "Tile": Operator(_tile),
     "Transpose": Operator(lambda a, x: x[0].permute(a.get("perm", list(range(x[0].ndim))[::-1])), ("perm",)),
     "Unsqueeze": Operator(_unsqueeze, ("axes",)),
 }

@@ -167,6 +167,8 @@ class TaskSuite(nn.Module):
 
     def evaluate(self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None = None) -> Evaluation:
         """Evaluate a batch without checking its arguments (see :meth:`Surrogate.predict`)."""
+        if u.dtype != torch.float32:
+            u = u.float()
         raw = self.surrogate.predict(task, u, active, fidelity)
         metrics = torch.clamp(raw, self.lower, self.upper)
         clipped = (metrics != raw).any(1)

@@ -1,0 +1,1 @@
+"""Agents that learn to tune, and classical methods, behind one interface (:class:`agents.base.Agent`)."""

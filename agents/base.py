@@ -1,0 +1,146 @@
+"""What every agent is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from hpo_gym.envs import HPOVectorEnv
+from hpo_gym.errors import InvalidSettingError
+from hpo_gym.mdp.observations import Observation
+
+__all__ = ["Agent", "Callback", "Interface"]
+
+#: Called after every vector step with the transitions so far, what there is to log (numbers or tensors of one
+#: element) and the environment's info; training ends when it returns ``True``.
+Callback = Callable[[int, Mapping[str, float | Tensor], Mapping[str, Any]], bool]
+
+
+@dataclass(frozen=True)
+class Interface:
+    """The shapes and meanings an agent is built for; a checkpoint fits no other.
+
+    Args:
+        space: Name of the search space.
+        hyperparameters: Names of the ``D`` hyperparameters in order.
+        action: Kind of action (``grid_step``, ``grid_choice`` or ``continuous``).
+        observation: Kind of observation (``flat`` or ``history``).
+        observation_width: Width ``W`` of a flat observation; 0 for ``history``.
+        num_actions: ``A`` for discrete actions; 0 for continuous ones.
+        action_dimension: Width of a continuous action; 0 for discrete ones.
+        meta_features: ``M``.
+    """
+
+    space: str
+    hyperparameters: tuple[str, ...]
+    action: str
+    observation: str
+    observation_width: int
+    num_actions: int
+    action_dimension: int
+    meta_features: int
+
+    @classmethod
+    def of(cls, env: HPOVectorEnv) -> Interface:
+        """Return the interface of an environment."""
+        settings, dynamics, suite = env.engine.settings, env.engine.dynamics, env.suite
+        flat = settings.observation == "flat"
+        return cls(
+            space=suite.name,
+            hyperparameters=suite.space.names,
+            action=settings.action,
+            observation=settings.observation,
+            observation_width=sum(part.width for part in dynamics.observations.parts) if flat else 0,
+            num_actions=dynamics.actions.num_actions,
+            action_dimension=dynamics.actions.action_dimension,
+            meta_features=suite.meta_features.shape[1],
+        )
+
+    def require_same(self, other: Interface) -> None:
+        """Refuse another interface.
+
+        Raises:
+            InvalidSettingError: Naming what differs.
+        """
+        mine, theirs = asdict(self), asdict(other)
+        different = [f"{key}: {mine[key]!r} against {theirs[key]!r}" for key in mine if mine[key] != theirs[key]]
+        if different:
+            raise InvalidSettingError(
+                "This agent was trained on another kind of environment (trained on, against given: "
+                + "; ".join(different)
+                + "). Use it with the environment settings in its run folder's config.yaml."
+            )
+
+
+class Agent(ABC):
+    """A method that chooses configurations, and may learn to.
+
+    Subclasses live in one file each, beside the frozen dataclass that is their whole configuration.
+
+    Args:
+        config: The subclass's configuration.
+        interface: What it is built for.
+        seed: Root of the agent's streams.
+        device: Where it computes.
+
+    Raises:
+        InvalidSettingError: If the agent cannot use such actions or observations.
+    """
+
+    #: Name on the command line.
+    name: ClassVar[str]
+    #: Whether :meth:`train` changes what :meth:`act` does.
+    learns: ClassVar[bool]
+    #: Kinds of actions it can take, the preferred one first.
+    action_kinds: ClassVar[tuple[str, ...]]
+    #: Kinds of observations it can read, the preferred one first.
+    observation_kinds: ClassVar[tuple[str, ...]]
+
+    def __init__(self, config: Any, interface: Interface, seed: int = 0, device: torch.device | str = "cpu") -> None:
+        for kind, allowed in (("action", self.action_kinds), ("observation", self.observation_kinds)):
+            if getattr(interface, kind) not in allowed:
+                raise InvalidSettingError(
+                    f"Agent {self.name!r} cannot use {kind}={getattr(interface, kind)!r}; it takes "
+                    f"{', '.join(map(repr, allowed))}. Set env.{kind}={allowed[0]}."
+                )
+        self.config = config
+        self.interface = interface
+        self.seed = seed
+        self.device = torch.device(device)
+
+    @abstractmethod
+    def act(
+        self, observation: Observation, mask: Tensor | None, draws: torch.Generator, deterministic: bool = True
+    ) -> Tensor:
+        """Choose one action per row.
+
+        Args:
+            observation: As the vector environment gives it, ``[B, ...]``.
+            mask: ``info["action_mask"]``, bool ``[B, A]``; ``None`` for continuous actions.
+            draws: Where random numbers come from.
+            deterministic: Whether a learned policy acts greedily. A method that is random by
+                nature stays so.
+
+        Returns:
+            int64 ``[B]`` for discrete actions, float32 ``[B, action_dimension]`` in ``[0, 1]`` else.
+        """
+
+    @abstractmethod
+    def train(self, env: HPOVectorEnv, callback: Callback) -> None:
+        """Interact with ``env`` until the configured number of transitions, or until ``callback`` says so.
+
+        Continues from where a :meth:`load_state_dict` left the agent; ``env`` must have been reset or restored.
+        """
+
+    @abstractmethod
+    def state_dict(self, resumable: bool = True) -> dict[str, Any]:
+        """Return everything to act like this agent and, if ``resumable``, to go on training bitwise."""
+
+    @abstractmethod
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Restore a :meth:`state_dict` of an agent with the same configuration and interface."""

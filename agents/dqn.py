@@ -1,0 +1,214 @@
+"""Deep Q-network: double Q-learning with a target network over legal actions.
+
+Mnih et al. (2015), "Human-level control through deep reinforcement learning"; van Hasselt, Guez and Silver
+(2016), "Deep Reinforcement Learning with Double Q-learning", equation 4. For hyperparameter optimisation:
+Jomaa, Grabocka and Schmidt-Thieme (2019), "Hyp-RL". Differences are listed in ``docs/agents/dqn.md``.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from agents.base import Agent, Callback, Interface
+from agents.exploration import EpsilonGreedy, LinearSchedule, greedy
+from agents.networks import ValueNetwork, seeded
+from agents.replay import ReplayBuffer, Transitions
+from hpo_gym.envs import HPOVectorEnv
+from hpo_gym.errors import InvalidSettingError
+from hpo_gym.mdp.observations import Observation
+from hpo_gym.seeding import generator, stream_seed
+
+__all__ = ["DQN", "DQNConfig"]
+
+
+@dataclass(frozen=True)
+class DQNConfig:
+    """Configuration of :class:`DQN`. Every cadence is counted in transitions or in gradient steps.
+
+    Args:
+        total_steps: Transitions to train on.
+        hidden: Widths of the network's hidden layers.
+        learning_rate: Adam's, falling linearly to a tenth over the training.
+        discount: Gamma, in ``[0, 1]``.
+        buffer_size: Transitions kept for replay.
+        learning_starts: Transitions before the first gradient step.
+        batch_size: Transitions per gradient step.
+        transitions_per_update: Transitions between gradient steps.
+        target_update: Gradient steps between copies of the network to the target network.
+        double: Whether the online network chooses the action that the target network values.
+        epsilon_start: Probability of a random action at first.
+        epsilon_end: Probability of a random action later.
+        epsilon_share: Share of the training over which epsilon falls, in ``(0, 1]``.
+        max_gradient_norm: Gradients are scaled down to this norm.
+        save_buffer: Whether checkpoints hold the replay buffer; without it a resumed run first fills it again,
+            and is then not bitwise the unbroken one.
+    """
+
+    total_steps: int = 1_500_000
+    hidden: tuple[int, ...] = (256, 256)
+    learning_rate: float = 5e-4
+    discount: float = 0.97
+    buffer_size: int = 300_000
+    learning_starts: int = 20_000
+    batch_size: int = 1_024
+    transitions_per_update: int = 256
+    target_update: int = 200
+    double: bool = True
+    epsilon_start: float = 1.0
+    epsilon_end: float = 0.05
+    epsilon_share: float = 0.5
+    max_gradient_norm: float = 10.0
+    save_buffer: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("total_steps", "buffer_size", "batch_size", "transitions_per_update", "target_update"):
+            if getattr(self, name) < 1:
+                raise InvalidSettingError(f"{name}={getattr(self, name)!r} must be at least 1.")
+        if self.learning_starts < 0:
+            raise InvalidSettingError(f"learning_starts={self.learning_starts!r} must not be negative.")
+        for name in ("learning_rate", "max_gradient_norm"):
+            if not getattr(self, name) > 0.0:
+                raise InvalidSettingError(f"{name}={getattr(self, name)!r} must be greater than 0.")
+        if not 0.0 <= self.discount <= 1.0:
+            raise InvalidSettingError(f"discount={self.discount!r} must lie in [0, 1].")
+        if not 0.0 < self.epsilon_share <= 1.0:
+            raise InvalidSettingError(f"epsilon_share={self.epsilon_share!r} must lie in (0, 1].")
+
+
+class DQN(Agent):
+    """A value network over flat observations, trained from replayed transitions of many environments."""
+
+    name: ClassVar[str] = "dqn"
+    learns: ClassVar[bool] = True
+    action_kinds: ClassVar[tuple[str, ...]] = ("grid_step", "grid_choice")
+    observation_kinds: ClassVar[tuple[str, ...]] = ("flat",)
+
+    def __init__(
+        self, config: DQNConfig, interface: Interface, seed: int = 0, device: torch.device | str = "cpu"
+    ) -> None:
+        super().__init__(config, interface, seed, device)
+        self.config: DQNConfig = config
+        with seeded(stream_seed(seed, "agent", "weights")):
+            self.network = ValueNetwork(interface.observation_width, interface.num_actions, config.hidden)
+        self.network.to(self.device)
+        self.target = copy.deepcopy(self.network).requires_grad_(False)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), config.learning_rate)
+        decay = max(1, round(config.epsilon_share * config.total_steps))
+        self.exploration = EpsilonGreedy(LinearSchedule(config.epsilon_start, config.epsilon_end, decay))
+        self._rate = LinearSchedule(config.learning_rate, 0.1 * config.learning_rate, config.total_steps)
+        self.replay: ReplayBuffer | None = None
+        self._act_draws = generator(seed, "agent", "act", device=self.device)
+        self._replay_draws = generator(seed, "agent", "replay", device=self.device)
+        self.steps = 0
+        self.updates = 0
+
+    def act(
+        self, observation: Observation, mask: Tensor | None, draws: torch.Generator, deterministic: bool = True
+    ) -> Tensor:
+        assert isinstance(observation, Tensor)  # observation_kinds
+        with torch.no_grad():
+            values = self.network(observation)
+        if deterministic:
+            return greedy(values, mask)
+        return self.exploration(values, mask, self.steps, draws).actions
+
+    def train(self, env: HPOVectorEnv, callback: Callback) -> None:
+        self.interface.require_same(Interface.of(env))
+        config = self.config
+        if self.replay is None:
+            width, actions = self.interface.observation_width, self.interface.num_actions
+            self.replay = ReplayBuffer(config.buffer_size, width, actions, self.device)
+        observation, info = env.observe()
+        while self.steps < config.total_steps:
+            action = self.act(observation, info["action_mask"], self._act_draws, deterministic=False)
+            following, reward, terminated, _, info = env.step(action)
+            final = info["final_info"]["action_mask"]
+            self.replay.append(Transitions(observation, action, reward, info["final_obs"], terminated, final))
+            observation = following
+            self.steps += env.num_envs
+            logs = self._learn()
+            if callback(self.steps, logs, info):
+                return
+
+    def _learn(self) -> dict[str, float | Tensor]:
+        """Make the gradient steps that are due."""
+        logs: dict[str, float | Tensor] = {**self.exploration.describe(self.steps), "updates": self.updates}
+        due = (self.steps - self.config.learning_starts) // self.config.transitions_per_update
+        while self.updates < due:
+            logs |= self._update()
+        return logs
+
+    def _update(self) -> dict[str, float | Tensor]:
+        config = self.config
+        assert self.replay is not None  # train made it
+        batch = self.replay.sample(config.batch_size, self._replay_draws)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate(self.steps)
+        values = self.network(batch.observation).gather(1, batch.action[:, None]).squeeze(1)
+        target = self.targets(batch)
+        loss = F.smooth_l1_loss(values, target)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.max_gradient_norm)
+        self.optimizer.step()
+        self.updates += 1
+        if self.updates % config.target_update == 0:
+            self.target.load_state_dict(self.network.state_dict())
+        return {
+            "loss": loss.detach(),
+            "gradient_norm": norm,
+            "value_mean": values.detach().mean(),
+            "target_mean": target.mean(),
+            "learning_rate": self._rate(self.steps),
+            "updates": self.updates,
+        }
+
+    @torch.no_grad()
+    def targets(self, batch: Transitions) -> Tensor:
+        """Return the regression targets of a batch, float32 ``[B]``.
+
+        ``r + gamma (1 - terminated) Q_target(s', a')`` with ``a'`` the best legal action of the online network
+        (of the target network where ``double=False``).
+        """
+        following = self.target(batch.following)
+        chooser = self.network(batch.following) if self.config.double else following
+        best = greedy(chooser, batch.following_mask)
+        bootstrap = following.gather(1, best[:, None]).squeeze(1)
+        return batch.reward + self.config.discount * torch.where(batch.terminated, 0.0, bootstrap)
+
+    def state_dict(self, resumable: bool = True) -> dict[str, Any]:
+        saved: dict[str, Any] = {
+            "network": {name: value.clone() for name, value in self.network.state_dict().items()},
+            "steps": self.steps,
+            "updates": self.updates,
+        }
+        if resumable:
+            saved |= {
+                "target": self.target.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "act_draws": self._act_draws.get_state(),
+                "replay_draws": self._replay_draws.get_state(),
+            }
+            if self.config.save_buffer and self.replay is not None:
+                saved["replay"] = self.replay.state_dict()
+        return saved
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        self.network.load_state_dict(saved["network"])
+        self.steps, self.updates = int(saved["steps"]), int(saved["updates"])
+        self.target.load_state_dict(saved.get("target", saved["network"]))
+        if "optimizer" in saved:
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self._act_draws.set_state(saved["act_draws"].cpu())
+            self._replay_draws.set_state(saved["replay_draws"].cpu())
+        if "replay" in saved:
+            width, actions = self.interface.observation_width, self.interface.num_actions
+            self.replay = ReplayBuffer(self.config.buffer_size, width, actions, self.device)
+            self.replay.load_state_dict(saved["replay"])

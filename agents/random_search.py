@@ -1,0 +1,87 @@
+"""Random search: every configuration drawn independently, whatever was seen before.
+
+Bergstra and Bengio (2012), "Random Search for Hyper-Parameter Optimization", JMLR 13.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from agents.base import Agent, Callback, Interface
+from agents.exploration import uniform_legal
+from hpo_gym.envs import HPOVectorEnv
+from hpo_gym.errors import InvalidSettingError
+from hpo_gym.mdp.observations import Observation
+from hpo_gym.seeding import generator
+
+__all__ = ["RandomSearch", "RandomSearchConfig"]
+
+
+@dataclass(frozen=True)
+class RandomSearchConfig:
+    """Configuration of :class:`RandomSearch`.
+
+    Args:
+        total_steps: Transitions that ``train`` makes (it learns nothing, and logs returns).
+    """
+
+    total_steps: int = 100_000
+
+    def __post_init__(self) -> None:
+        if self.total_steps < 1:
+            raise InvalidSettingError(f"total_steps={self.total_steps!r} must be at least 1.")
+
+
+class RandomSearch(Agent):
+    """Uniform points of the unit cube; with discrete actions, uniform legal ones.
+
+    With ``action="grid_step"`` that is a random walk on the grid, not random search: the baseline of every
+    comparison uses ``continuous`` actions.
+    """
+
+    name: ClassVar[str] = "random"
+    learns: ClassVar[bool] = False
+    action_kinds: ClassVar[tuple[str, ...]] = ("continuous", "grid_choice", "grid_step")
+    observation_kinds: ClassVar[tuple[str, ...]] = ("flat", "history")
+
+    def __init__(
+        self,
+        config: RandomSearchConfig,
+        interface: Interface,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(config, interface, seed, device)
+        self.steps = 0
+        self._draws = generator(seed, "agent", "act", device=self.device)
+
+    def act(
+        self, observation: Observation, mask: Tensor | None, draws: torch.Generator, deterministic: bool = True
+    ) -> Tensor:
+        if mask is not None:
+            return uniform_legal(mask, draws)
+        block = next(iter(observation.values())) if isinstance(observation, dict) else observation
+        shape = (len(block), self.interface.action_dimension)
+        return torch.rand(shape, generator=draws, device=block.device)
+
+    def train(self, env: HPOVectorEnv, callback: Callback) -> None:
+        self.interface.require_same(Interface.of(env))
+        observation, info = env.observe()
+        while self.steps < self.config.total_steps:
+            action = self.act(observation, info.get("action_mask"), self._draws)
+            observation, _, _, _, info = env.step(action)
+            self.steps += env.num_envs
+            if callback(self.steps, {}, info):
+                return
+
+    def state_dict(self, resumable: bool = True) -> dict[str, Any]:
+        return {"steps": self.steps, "draws": self._draws.get_state()}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        self.steps = int(saved["steps"])
+        self._draws.set_state(saved["draws"].cpu())

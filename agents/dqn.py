@@ -54,12 +54,12 @@ class DQNConfig:
     total_steps: int = 1_500_000
     hidden: tuple[int, ...] = (256, 256)
     learning_rate: float = 5e-4
-    discount: float = 0.97
+    discount: float = 0.98
     buffer_size: int = 300_000
     learning_starts: int = 20_000
-    batch_size: int = 1_024
-    transitions_per_update: int = 256
-    target_update: int = 200
+    batch_size: int = 512
+    transitions_per_update: int = 128
+    target_update: int = 25
     double: bool = True
     epsilon_start: float = 1.0
     epsilon_end: float = 0.05
@@ -129,6 +129,7 @@ class DQN(Agent):
         while self.steps < config.total_steps:
             action = self.act(observation, info["action_mask"], self._act_draws, deterministic=False)
             following, reward, terminated, _, info = env.step(action)
+            assert isinstance(observation, Tensor)  # observation_kinds
             final = info["final_info"]["action_mask"]
             self.replay.append(Transitions(observation, action, reward, info["final_obs"], terminated, final))
             observation = following

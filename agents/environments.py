@@ -1,0 +1,93 @@
+"""The environment an experiment runs on, as configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import gymnasium as gym
+
+import hpo_gym  # noqa: F401  (registers the ids)
+from hpo_gym.envs import HPOVectorEnv
+from hpo_gym.errors import InvalidSettingError
+
+__all__ = ["ENVIRONMENTS", "EnvironmentConfig", "make_environment"]
+
+#: Names on the command line (``env=openml``) and the ids behind them.
+ENVIRONMENTS = {
+    "openml": "HPO-OpenML-v0",
+    "openml_continuous": "HPO-OpenMLContinuous-v0",
+    "openml_multi_fidelity": "HPO-OpenMLMultiFidelity-v0",
+    "yahpo": "HPO-YAHPO-v0",
+    "yahpo_continuous": "HPO-YAHPOContinuous-v0",
+    "synthetic": "HPO-Synthetic-v0",
+    "synthetic_continuous": "HPO-SyntheticContinuous-v0",
+}
+
+# Fields that are not keyword arguments of the environment.
+_OWN = ("id", "num_envs")
+
+
+@dataclass(frozen=True)
+class EnvironmentConfig:
+    """Which environment, and what overrides its card. ``None`` means: as the card says.
+
+    Every field but ``id`` and ``num_envs`` is an argument of :class:`hpo_gym.envs.HPOVectorEnv`.
+
+    Args:
+        id: A registered Gymnasium id.
+        num_envs: Episodes at once, ``B``.
+        reward_scale: ``range`` divides rewards by the task's known range, so that no dataset dominates the
+            loss. It needs knowledge of the objective and is meant for training.
+    """
+
+    id: str = "HPO-OpenML-v0"
+    num_envs: int = 512
+    source: str | None = None
+    space: str | None = None
+    split: str | None = None
+    protocol: str | None = None
+    metric: str | None = None
+    device: str = "cpu"
+    data_dir: str | None = None
+    source_options: dict[str, Any] = field(default_factory=dict)
+    budget: int | None = None
+    action: str | None = None
+    observation: str | None = None
+    reward: str | None = None
+    reward_scale: str | None = "range"
+    start: str | None = None
+    start_configuration: dict[str, Any] | None = None
+    levels: int | None = None
+    multi_fidelity: bool | None = None
+    min_fidelity: float | None = None
+    terminate_on_repeat: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_envs < 1:
+            raise InvalidSettingError(f"env.num_envs={self.num_envs!r} must be at least 1.")
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments that override the card."""
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _OWN}
+        return {name: value for name, value in given.items() if value is not None and value != {}}
+
+
+def make_environment(config: EnvironmentConfig, **changes: Any) -> HPOVectorEnv:
+    """Make the vector environment of a configuration.
+
+    Args:
+        config: Which environment.
+        changes: Arguments that replace the configuration's.
+
+    Raises:
+        UnknownNameError: For an unknown id, argument, space, split or metric.
+        InvalidSettingError: For an impossible value or combination.
+        DataError: If a data file is missing or corrupt.
+    """
+    arguments: Mapping[str, Any] = {"num_envs": config.num_envs, **config.arguments(), **changes}
+    env = gym.make_vec(config.id, **arguments)
+    unwrapped = env.unwrapped
+    assert isinstance(unwrapped, HPOVectorEnv)  # what every id of hpo_gym has as its vector entry point
+    return unwrapped

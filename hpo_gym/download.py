@@ -33,7 +33,9 @@ def main(arguments: Sequence[str] | None = None, table: PinnedTable | None = Non
     parser = argparse.ArgumentParser(prog="python -m hpo_gym.download", description=__doc__)
     parser.add_argument("source", help=f"what to download: {' or '.join(_SOURCES)}")
     parser.add_argument("names", nargs="*", help="YAHPO scenarios, or archives of HPO-B; default: all of them")
-    parser.add_argument("--to", type=Path, default=None, help="data folder; default: the cache of hpo_gym")
+    parser.add_argument(
+        "--to", type=Path, default=None, metavar="DIR", help="data folder; default: the cache of hpo_gym"
+    )
     parser.add_argument(
         "--mirror",
         action="extend",

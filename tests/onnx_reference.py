@@ -37,6 +37,7 @@ def write_model(
     codes: int = 2,
     opset: int = 13,
     result: str = "float32",
+    rank: int = 2,
 ) -> Path:
     """Write a graph with inputs ``x_cont`` float32 ``[B, columns]`` and ``x_cat`` int32 ``[B, codes]``."""
     helper, numbers = onnx.helper, onnx.TensorProto
@@ -46,9 +47,8 @@ def write_model(
     if columns:
         inputs.append(helper.make_tensor_value_info("x_cont", numbers.FLOAT, ["batch", columns]))
     kind = helper.np_dtype_to_tensor_dtype(np.dtype(result))
-    # Without a shape: onnxruntime and the compiler have to find it out.
-    output = onnx.ValueInfoProto(name="out")
-    output.type.tensor_type.elem_type = kind
+    # Unknown sizes: onnxruntime and the compiler have to find them out.
+    output = helper.make_tensor_value_info("out", kind, [None] * rank)
     stored = [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in (constants or {}).items()]
     graph = helper.make_graph(list(nodes), "graph", inputs, [output], stored)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])

@@ -62,7 +62,7 @@ def _hyperparameter(draw: st.DrawFn, name: str) -> Any:
         lower = draw(st.sampled_from((1, 2, 10) if log else (-4, 0, 1)))
         return ConfigSpace.Integer(name, (lower, lower + draw(st.sampled_from((1, 3, 8, 1000)))), log=log)
     if kind == "categorical":
-        choices = draw(st.sampled_from((["a", "b"], ["b", "c", "a"], [True, False], [3, 1, 2], ["1", 1, 2.5])))
+        choices = draw(st.sampled_from((["a", "b"], ["b", "c", "a"], [True, False], [3, 1, 2], [1, 2.5])))
         return ConfigSpace.Categorical(name, choices)
     if kind == "ordinal":
         return ConfigSpace.OrdinalHyperparameter(name, draw(st.sampled_from(([8, 4, 2], ["s", "m", "l"], [0.1, 3]))))
@@ -129,9 +129,9 @@ def _comparable(clause: Any) -> bool:
         return all(_comparable(part) for part in clause.components)
     if not isinstance(clause, cs_forbidden.ForbiddenRelation):
         return True
-    kinds = [type(value) in (int, float, bool) for side in (clause.left, clause.right) for value in _plain_values(side)]
     if isinstance(clause, cs_forbidden.ForbiddenEqualsRelation):
         return True
+    kinds = [type(value) in (int, float, bool) for side in (clause.left, clause.right) for value in _plain_values(side)]
     return all(kinds) or not any(kinds)
 
 
@@ -182,7 +182,10 @@ def reference_vectors(space: Any, ours: SearchSpace, u: Tensor) -> np.ndarray:
         elif ours.spec.columns[column].kind == "integer":
             vector = parameter.to_vector(values[:, column].astype(np.int64))
         else:
+            # ConfigSpace rounds the bounds of floats to 13 digits: an end may lie a hair outside its range.
             vector = parameter.to_vector(values[:, column])
+            assert ((vector > -1e-6) & (vector < 1.0 + 1e-6)).all()
+            vector = vector.clip(0.0, 1.0)
         vectors[:, space.index_of[name]] = np.where(active[:, column], vector, np.nan)
     return vectors
 

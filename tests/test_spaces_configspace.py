@@ -10,13 +10,9 @@ import ConfigSpace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from hpo_gym.errors import InvalidSettingError
-from hpo_gym.spaces import SearchSpace
-from tests.space_strategies import (
+from space_strategies import (
     HANDWRITTEN,
     build,
     configuration_spaces,
@@ -24,6 +20,9 @@ from tests.space_strategies import (
     reference_vectors,
     reference_verdicts,
 )
+
+from hpo_gym.errors import InvalidSettingError
+from hpo_gym.spaces import SearchSpace
 
 SAMPLES = 10_000
 
@@ -82,13 +81,13 @@ def test_activity_and_legality_agree_on_published_spaces(name: str, data_folder:
     assert ours.legal(u).all()
 
 
-@hypothesis_settings(max_examples=150)
+@settings(max_examples=150)
 @given(space=configuration_spaces(), seed=st.integers(0, 10_000))
 def test_activity_and_legality_agree_on_random_spaces(space: Any, seed: int) -> None:
     _assert_agreement(space, SearchSpace.from_configspace(space), 60, seed)
 
 
-@hypothesis_settings(max_examples=60)
+@settings(max_examples=60)
 @given(space=configuration_spaces(), seed=st.integers(0, 10_000))
 def test_random_spaces_mean_the_same_after_ours(space: Any, seed: int) -> None:
     ours = SearchSpace.from_configspace(space)
@@ -104,7 +103,9 @@ def test_decoding_is_configspaces_own() -> None:
     values = ours.decode(u).numpy()
     for column, parameter in enumerate(space.values()):
         if ours.spec.columns[column].is_numeric:
-            np.testing.assert_allclose(values[:, column], parameter.to_value(u[:, column].numpy()), rtol=1e-9, atol=1e-12)
+            np.testing.assert_allclose(
+                values[:, column], parameter.to_value(u[:, column].numpy()), rtol=1e-9, atol=1e-12
+            )
 
 
 def test_not_equals_holds_for_an_inactive_parent_as_in_configspace() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import ConfigSpace
 from ConfigSpace import forbidden as cs_forbidden
 
+from hpo_gym.errors import InvalidSettingError
 from hpo_gym.spaces.spec import Atom, Clause, Column, Relation, SpaceSpec
 
 __all__ = ["configspace_from_spec"]
@@ -25,7 +26,21 @@ def configspace_from_spec(spec: SpaceSpec) -> ConfigSpace.ConfigurationSpace:
     """Return an equivalent configuration space.
 
     Its hyperparameters are in ConfigSpace's own (sorted) order; go by name.
+
+    Raises:
+        InvalidSettingError: If ConfigSpace refuses it. It insists on a default configuration that is legal, and
+            in which no hyperparameter is active because an inactive one "is not equal" to something.
     """
+    try:
+        return _build(spec)
+    except (ValueError, TypeError) as error:
+        raise InvalidSettingError(
+            f"ConfigSpace refuses the space of {list(spec.names)}: {error} Its defaults, which must make a legal "
+            f"configuration, are {[column.default for column in spec.columns]}: choose others."
+        ) from error
+
+
+def _build(spec: SpaceSpec) -> ConfigSpace.ConfigurationSpace:
     space = ConfigSpace.ConfigurationSpace()
     parameters = [_parameter(column) for column in spec.columns]
     space.add(*parameters)
@@ -82,28 +97,29 @@ def _condition_test(spec: SpaceSpec, parameters: list[Any], child: int, test: At
                 ConfigSpace.EqualsCondition(*pair, first), ConfigSpace.NotEqualsCondition(*pair, first)
             )
         return ConfigSpace.EqualsCondition(*pair, kept[0]) if len(kept) == 1 else ConfigSpace.InCondition(*pair, kept)
-    value, lower, upper = test.values[0], column.value(column.lower), column.value(column.upper)
+    value, lower, upper = test.values[0], pair[1].lower, pair[1].upper
     never = ConfigSpace.LessThanCondition(*pair, lower)
     always = ConfigSpace.OrConjunction(
         ConfigSpace.LessThanCondition(*pair, upper), ConfigSpace.EqualsCondition(*pair, upper)
     )
-    if test.operator in ("in", "ne"):
-        within = column.lower <= value <= column.upper
-        if test.operator == "in":
-            return ConfigSpace.EqualsCondition(*pair, column.value(value)) if within else never
-        if within:
-            return ConfigSpace.NotEqualsCondition(*pair, column.value(value))
-        return ConfigSpace.OrConjunction(
-            ConfigSpace.NotEqualsCondition(*pair, lower), ConfigSpace.EqualsCondition(*pair, lower)
-        )
+    within, inside = column.lower <= value <= column.upper, _inside(column, pair[1], value)
+    if test.operator == "in":
+        return ConfigSpace.EqualsCondition(*pair, inside) if within else never
+    if test.operator == "ne":
+        unequal = ConfigSpace.NotEqualsCondition(*pair, inside)
+        return unequal if within else ConfigSpace.OrConjunction(unequal, ConfigSpace.EqualsCondition(*pair, inside))
     below = test.operator in ("lt", "le")
-    if not column.lower <= value <= column.upper:
+    if not within:
         return always if below == (value > column.upper) else never
-    kind = ConfigSpace.LessThanCondition if below else ConfigSpace.GreaterThanCondition
-    strict = kind(*pair, column.value(value))
+    strict = (ConfigSpace.LessThanCondition if below else ConfigSpace.GreaterThanCondition)(*pair, inside)
     if test.operator in ("lt", "gt"):
         return strict
-    return ConfigSpace.OrConjunction(strict, ConfigSpace.EqualsCondition(*pair, column.value(value)))
+    return ConfigSpace.OrConjunction(strict, ConfigSpace.EqualsCondition(*pair, inside))
+
+
+def _inside(column: Column, parameter: Any, number: float) -> Any:
+    """Return a value within the bounds of ConfigSpace, which rounds those of floats."""
+    return min(max(column.value(number), parameter.lower), parameter.upper)
 
 
 def _forbidden_tests(spec: SpaceSpec, parameters: list[Any], test: Atom | Relation) -> list[Any]:
@@ -122,7 +138,8 @@ def _forbidden_tests(spec: SpaceSpec, parameters: list[Any], test: Atom | Relati
     found = []
     for operator in operators:
         if column.lower <= value <= column.upper:
-            found.append(getattr(cs_forbidden, f"Forbidden{_NAMES[operator]}Clause")(parent, column.value(value)))
+            kind = getattr(cs_forbidden, f"Forbidden{_NAMES[operator]}Clause")
+            found.append(kind(parent, _inside(column, parent, value)))
         elif Atom(test.parent, operator, test.values).holds(column.lower):
-            found.append(cs_forbidden.ForbiddenGreaterThanEqualsClause(parent, column.value(column.lower)))
+            found.append(cs_forbidden.ForbiddenGreaterThanEqualsClause(parent, parent.lower))
     return found

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hpo_gym.errors import InvalidSettingError, UnsupportedOperatorError
+from hpo_gym.errors import UnsupportedOperatorError
 from hpo_gym.surrogates.onnx_fusion import FUSED, fuse
 from hpo_gym.surrogates.onnx_graph import Graph, Node, read_graph, topological
 from hpo_gym.surrogates.onnx_lanes import select_outputs, vectorise
@@ -115,10 +115,8 @@ def _bind(node: Node, slots: dict[int, int], fast: bool) -> Callable[[list[Any]]
     target = slots[id(node)]
     sources = [slots[id(source)] for source in node.inputs]
     attributes = node.attributes
-    if node.op in FUSED:
-        run = FUSED[node.op].fast if fast else FUSED[node.op].plain
-    else:
-        run = OPERATORS[node.op].run
+    fused = FUSED.get(node.op)
+    run = OPERATORS[node.op].run if fused is None else fused.fast if fast else fused.plain
     if len(sources) == 1:
         (only,) = sources
 
@@ -149,10 +147,11 @@ def compile_onnx(path: str | Path, outputs: Sequence[int] | None = None) -> Onnx
             only other columns need is removed.
 
     Raises:
+        DataMissingError: If there is no such file.
         DataIntegrityError: If the file is no ONNX graph.
         UnsupportedOperatorError: If the graph holds an operator, attribute or input that is not
             supported; the message names it.
-        InvalidSettingError: If an output column does not exist.
+        InvalidSettingError: If an output column does not exist, or none is named.
     """
     graph = read_graph(path)
     unknown = sorted(set(graph.inputs) - {_CATEGORICAL, _CONTINUOUS})
@@ -162,8 +161,6 @@ def compile_onnx(path: str | Path, outputs: Sequence[int] | None = None) -> Onnx
             f"and {_CONTINUOUS!r} (raw values)."
         )
     if outputs is not None:
-        if any(column < 0 for column in outputs):
-            raise InvalidSettingError(f"outputs={list(outputs)} must be column numbers >= 0.")
         graph.output = select_outputs(graph.output, list(outputs))
     graph.output = vectorise(graph.output)
     graph.output = fuse(graph.output)

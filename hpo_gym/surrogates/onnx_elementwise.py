@@ -20,7 +20,8 @@ _DTYPES = {
 }  # fmt: skip
 
 Attributes = dict[str, Any]
-Inputs = Sequence[Any]
+# An omitted optional input is None all the same: few operators have one, and those look.
+Inputs = Sequence[Tensor]
 Run = Callable[[Attributes, Inputs], Tensor]
 
 
@@ -108,7 +109,7 @@ def _selu(attributes: Attributes, inputs: Inputs) -> Tensor:
     x = inputs[0]
     alpha = attributes.get("alpha", 1.6732632423543772848)
     gamma = attributes.get("gamma", 1.0507009873554804934)
-    return gamma * torch.where(x > 0, x, alpha * torch.expm1(x.clamp(max=0)))
+    return torch.where(x > 0, x, alpha * torch.expm1(x.clamp(max=0))).mul(gamma)
 
 
 def _leaky(attributes: Attributes, inputs: Inputs) -> Tensor:
@@ -126,8 +127,8 @@ def _thresholded(attributes: Attributes, inputs: Inputs) -> Tensor:
 
 
 def _hard_sigmoid(attributes: Attributes, inputs: Inputs) -> Tensor:
-    x = inputs[0] * attributes.get("alpha", 0.2) + attributes.get("beta", 0.5)
-    return x.clamp(0.0, 1.0)  # type: ignore[no-any-return]
+    x: Tensor = inputs[0] * attributes.get("alpha", 0.2) + attributes.get("beta", 0.5)
+    return x.clamp(0.0, 1.0)
 
 
 def _gelu(attributes: Attributes, inputs: Inputs) -> Tensor:

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +20,12 @@ from torch import Tensor
 from hpo_gym.surrogates.onnx_centre import centre
 from hpo_gym.surrogates.onnx_graph import Node, constant, consumers, topological
 from hpo_gym.surrogates.onnx_lanes import columns_of
+from hpo_gym.surrogates.onnx_operators import ELEMENTWISE
 
 __all__ = ["FUSED", "FusedOperator", "fuse"]
 
-Run = Callable[[dict[str, Any], Any], Tensor]
+Attributes = dict[str, Any]
+Run = Callable[[Attributes, Sequence[Tensor]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -38,47 +40,47 @@ def _same(run: Run) -> FusedOperator:
     return FusedOperator(run, run)
 
 
-def _affine(attributes: dict[str, Any], inputs: Any) -> Tensor:
+def _affine(attributes: Attributes, inputs: Sequence[Tensor]) -> Tensor:
     x, factor, shift = inputs
     return torch.addcmul(shift, x, factor)
 
 
-def _shift_scale(attributes: dict[str, Any], inputs: Any) -> Tensor:
+def _shift_scale(attributes: Attributes, inputs: Sequence[Tensor]) -> Tensor:
     x, shift, factor = inputs
     return (x + shift) * factor
 
 
-def _linear(attributes: dict[str, Any], inputs: Any) -> Tensor:
+def _linear(attributes: Attributes, inputs: Sequence[Tensor]) -> Tensor:
     x, weight, bias = inputs
     return torch.addmm(bias, x, weight)
 
 
-def _residual_fast(attributes: dict[str, Any], inputs: Any) -> Tensor:
+def _residual_fast(attributes: Attributes, inputs: Sequence[Tensor]) -> Tensor:
     stream, x, weight, bias = inputs
     return torch.addmm(stream, x, weight).add_(bias)
 
 
-def _residual_plain(attributes: dict[str, Any], inputs: Any) -> Tensor:
+def _residual_plain(attributes: Attributes, inputs: Sequence[Tensor]) -> Tensor:
     stream, x, weight, bias = inputs
     return torch.addmm(stream, x, weight) + bias
 
 
-def _reglu_fast(attributes: dict[str, Any], inputs: Any) -> Tensor:
+def _reglu_fast(attributes: Attributes, inputs: Sequence[Tensor]) -> Tensor:
     wide, half = inputs[0], attributes["half"]
-    return wide[:, :half].mul_(wide[:, half:].relu_())  # type: ignore[no-any-return]
+    return wide[:, :half].mul_(wide[:, half:].relu_())
 
 
-def _reglu_plain(attributes: dict[str, Any], inputs: Any) -> Tensor:
+def _reglu_plain(attributes: Attributes, inputs: Sequence[Tensor]) -> Tensor:
     wide, half = inputs[0], attributes["half"]
-    return wide[:, :half] * F.relu(wide[:, half:])  # type: ignore[no-any-return]
+    return wide[:, :half] * F.relu(wide[:, half:])
 
 
-def _bag(attributes: dict[str, Any], inputs: Any) -> Tensor:
+def _bag(attributes: Attributes, inputs: Sequence[Tensor]) -> Tensor:
     codes, offsets, table = inputs
     return F.embedding_bag(codes + offsets, table, mode="sum")
 
 
-def _add_linear(attributes: dict[str, Any], inputs: Any) -> Tensor:
+def _add_linear(attributes: Attributes, inputs: Sequence[Tensor]) -> Tensor:
     stream, x, weight = inputs
     return torch.addmm(stream, x, weight)
 
@@ -194,6 +196,9 @@ def _fuse_normalisation(node: Node, readers: dict[int, list[Node]]) -> Node | No
         return None
     if any(reader.op not in ("linear", "Relu", "affine") for reader in readers.get(id(node), [])):
         return None
+    # Of a sequence of matrices the channels are not the last axis.
+    if node.attributes.get("rank", 2) != 2 or node.dtype != torch.float32:
+        return None
     scale, shift, mean, variance = (part.constant_value.double() for part in node.inputs[1:])
     factor = scale / torch.sqrt(variance + node.attributes.get("epsilon", 1e-5))
     offset = shift - mean * factor
@@ -204,14 +209,15 @@ def _fuse_normalisation(node: Node, readers: dict[int, list[Node]]) -> Node | No
 def _fuse_affine_into_linear(node: Node, readers: dict[int, list[Node]]) -> Node | None:
     if node.op not in ("linear", "add_linear"):
         return None
-    x = node.inputs[-2] if node.op == "linear" else node.inputs[1]
-    if node.op == "linear":
-        x = node.inputs[0]
+    x = node.inputs[0] if node.op == "linear" else node.inputs[1]
     if x.op != "affine" or x.dtype != torch.float32:
         return None
     source, factor, shift = x.inputs
     weight = node.inputs[-2 if node.op == "linear" else -1].constant_value.double()
     rows = weight.shape[0]
+    if _width(source) != rows:
+        # One column times a vector makes many: there is nothing to scale the rows of.
+        return None
     scale = factor.constant_value.double().expand(rows)
     offset = shift.constant_value.double().expand(rows)
     folded = (weight * scale[:, None]).float()
@@ -235,7 +241,7 @@ def _fuse_reglu(node: Node, readers: dict[int, list[Node]]) -> Node | None:
     if node.op != "Mul" or len(node.inputs) != 2:
         return None
     for value, gate in (node.inputs, node.inputs[::-1]):
-        if gate.op != "Relu" or gate.inputs[0].op != "Slice" or value.op != "Slice":
+        if gate.op != "Relu" or gate.inputs[0].op not in ("Slice", "Split") or value.op not in ("Slice", "Split"):
             continue
         wide = value.inputs[0]
         if wide is not gate.inputs[0].inputs[0] or wide.op != "linear":
@@ -258,7 +264,7 @@ def _pad_reglu(node: Node, readers: dict[int, list[Node]]) -> Node | None:
     """
     if node.op not in ("linear", "residual"):
         return None
-    position = node.inputs.index(next((n for n in node.inputs if n.op == "reglu"), node.inputs[-1]))
+    position = 0 if node.op == "linear" else 1
     gated = node.inputs[position]
     if gated.op != "reglu" or len(readers.get(id(gated), [])) != 1:
         return None
@@ -266,9 +272,9 @@ def _pad_reglu(node: Node, readers: dict[int, list[Node]]) -> Node | None:
     extra = -half % 16
     if extra == 0:
         return None
-    x, weight, bias = gated.inputs[0].inputs
-    left, right = weight.constant_value.split(half, 1)
-    low, high = bias.constant_value.split(half)
+    x, *parts = gated.inputs[0].inputs
+    left, right = parts[0].constant_value.split(half, 1)
+    low, high = parts[1].constant_value.split(half)
     weight = torch.cat([F.pad(left, (0, extra)), F.pad(right, (0, extra))], 1)
     bias = torch.cat([F.pad(low, (0, extra)), F.pad(high, (0, extra))])
     wide = Node("linear", [x, constant(weight), constant(bias)], dtype=gated.dtype)
@@ -283,6 +289,12 @@ def _pad_reglu(node: Node, readers: dict[int, list[Node]]) -> Node | None:
 def _slice_range(node: Node, width: int) -> tuple[int, int] | None:
     if not all(part.is_constant for part in node.inputs[1:]):
         return None
+    if node.op == "Split":
+        halves = len(node.inputs) == 1 or node.inputs[1].constant_value.tolist() == [width // 2, width // 2]
+        if node.attributes.get("axis", 0) not in (1, -1) or node.attributes["parts"] != 2 or not halves:
+            return None
+        start = node.attributes["part"] * (width // 2)
+        return start, start + width // 2
     values = [part.constant_value.reshape(-1).tolist() for part in node.inputs[1:]]
     if len(values) < 3 or any(len(value) != 1 for value in values) or values[2] not in ([1], [-1]):
         return None
@@ -325,9 +337,9 @@ def _fuse_first_layer(node: Node, readers: dict[int, list[Node]]) -> Node | None
     offsets = offsets.to(source.dtype or torch.int64)
     codes = columns_of(source, [column for _, column, _ in tables])
     out = Node("bag", [codes, constant(offsets), constant(stacked)], {"first": sizes[0]}, node.name, node.dtype)
-    for part, block in numeric:
-        part, block = _absorb_order(part, block)
-        out = Node("add_linear", [out, part, constant(block.contiguous())], {}, node.name, node.dtype)
+    for part, rows in numeric:
+        ordered, block = _absorb_order(part, rows)
+        out = Node("add_linear", [out, ordered, constant(block.contiguous())], {}, node.name, node.dtype)
     return _split_concat(out)
 
 
@@ -398,8 +410,17 @@ def _width(node: Node) -> int | None:
         return None if any(width is None for width in widths) else sum(w for w in widths if w)
     if "width" in node.attributes:
         return int(node.attributes["width"])
+    if node.op == "bag":
+        return node.inputs[2].constant_value.shape[1]
+    if node.op == "reglu":
+        return int(node.attributes["half"])
+    if node.op not in ELEMENTWISE and node.op not in ("affine", "shift_scale"):
+        return None
     found = [_width(source) for source in node.inputs if not source.is_constant]
-    return found[0] if found else None
+    found += [source.value.shape[-1] if source.value.ndim else 1 for source in node.inputs if source.value is not None]
+    known = [width for width in found if width is not None]
+    # Broadcasting: the widest of them, if every one is known.
+    return max(known) if len(known) == len(found) else None
 
 
 def _fuse_residual(node: Node, readers: dict[int, list[Node]]) -> Node | None:

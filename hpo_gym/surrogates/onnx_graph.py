@@ -98,7 +98,7 @@ def read_graph(path: str | Path) -> Graph:
         UnsupportedOperatorError: If it holds an operator or attribute that is not supported.
     """
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from onnx import helper, numpy_helper
 
     path = Path(path)
@@ -247,9 +247,15 @@ def _fold(node: Node) -> Node:
                 return constant(torch.tensor(chosen).reshape(index.shape), node.name)
     if all(source.is_constant for source in node.inputs) and node.inputs:
         with torch.no_grad():
-            value = OPERATORS[node.op].run(node.attributes, [n.value for n in node.inputs])
+            values: list[Any] = [source.value for source in node.inputs]
+            value = OPERATORS[node.op].run(node.attributes, values)
         return constant(value, node.name)
     if node.op in ("Identity", "Dropout"):
+        training = node.inputs[2].value if len(node.inputs) > 2 else None
+        if training is not None and bool(training):
+            raise UnsupportedOperatorError(
+                f"Dropout (node {node.name!r}) in training mode is not supported: export the network after eval()."
+            )
         return node.inputs[0]
     node.dtype = OPERATORS[node.op].dtype(node.attributes, [n.dtype for n in node.inputs])
     if node.op == "Cast" and node.inputs[0].dtype == node.dtype:

@@ -30,16 +30,21 @@ def select_outputs(output: Node, columns: list[int]) -> Node:
     """Return a graph's output reduced to some columns.
 
     Raises:
-        InvalidSettingError: If a column does not exist.
+        InvalidSettingError: If a column does not exist, or none is named.
     """
-    if output.op == "Concat" and output.attributes["axis"] in (1, -1):
-        if all(_lane(part) is not None for part in output.inputs):
-            if max(columns) >= len(output.inputs):
-                raise InvalidSettingError(
-                    f"Output column {max(columns)} does not exist: the graph has {len(output.inputs)}."
-                )
-            chosen = [output.inputs[column] for column in columns]
-            return Node("Concat", chosen, dict(output.attributes), output.name, output.dtype)
+    lanes = output.op == "Concat" and output.attributes["axis"] in (1, -1)
+    lanes = lanes and all(_lane(part) is not None for part in output.inputs)
+    available = len(output.inputs) if lanes else output.attributes.get("width")
+    wrong = [column for column in columns if column < 0 or (available is not None and column >= available)]
+    if wrong or not columns:
+        count = "an unknown number of" if available is None else available
+        raise InvalidSettingError(
+            f"outputs={columns} is not possible: the graph has {count} output columns. Name at least one of them, "
+            "counted from 0."
+        )
+    if lanes:
+        chosen = [output.inputs[column] for column in columns]
+        return Node("Concat", chosen, dict(output.attributes), output.name, output.dtype)
     return columns_of(output, columns)
 
 
@@ -108,8 +113,7 @@ def _column(node: Node) -> tuple[Node, int] | None:
 def _vectorise_concat(node: Node) -> Node:
     groups: dict[Hashable, list[tuple[int, Node]]] = {}
     pieces: list[tuple[list[int], Node]] = []
-    position = 0
-    for part in node.inputs:
+    for position, part in enumerate(node.inputs):
         lane = _lane(part)
         if lane is None:
             if not _is_single(node.inputs):
@@ -117,7 +121,6 @@ def _vectorise_concat(node: Node) -> Node:
             pieces.append(([position], part))
         else:
             groups.setdefault(_signature(lane), []).append((position, lane))
-        position += 1
     if not groups:
         return node
     for members in groups.values():

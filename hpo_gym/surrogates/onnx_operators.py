@@ -20,7 +20,7 @@ def _gather(attributes: Attributes, inputs: Inputs) -> Tensor:
     index = index.long()
     index = torch.where(index < 0, index + data.shape[axis], index)
     flat = data.index_select(axis, index.reshape(-1))
-    return flat.reshape(*data.shape[:axis], *index.shape, *data.shape[axis + 1 :])
+    return flat.reshape((*data.shape[:axis], *index.shape, *data.shape[axis + 1 :]))
 
 
 def _slice(attributes: Attributes, inputs: Inputs) -> Tensor:
@@ -45,7 +45,8 @@ def _split(attributes: Attributes, inputs: Inputs) -> Tensor:
         whole = inputs[0].shape[axis]
         part = -(-whole // attributes["parts"])
         sizes = [min(part, whole - start) for start in range(0, whole, part)]
-    return inputs[0].split(sizes, axis)[attributes["part"]]
+    parts: tuple[Tensor, ...] = inputs[0].split(sizes, axis)
+    return parts[attributes["part"]]
 
 
 def _axes(inputs: Inputs) -> list[int] | None:
@@ -77,7 +78,8 @@ def _reshape(attributes: Attributes, inputs: Inputs) -> Tensor:
 
 
 def _flatten(attributes: Attributes, inputs: Inputs) -> Tensor:
-    axis = attributes.get("axis", 1) % (inputs[0].ndim + 1)
+    axis = attributes.get("axis", 1)
+    axis = axis + inputs[0].ndim if axis < 0 else axis
     rows = 1
     for size in inputs[0].shape[:axis]:
         rows *= size
@@ -88,7 +90,7 @@ def _gemm(attributes: Attributes, inputs: Inputs) -> Tensor:
     a, b = inputs[:2]
     a = a.T if attributes.get("transA", 0) else a
     b = b.T if attributes.get("transB", 0) else b
-    out = (a @ b) * attributes.get("alpha", 1.0)
+    out: Tensor = (a @ b) * attributes.get("alpha", 1.0)
     if len(inputs) > 2 and inputs[2] is not None:
         out = out + inputs[2] * attributes.get("beta", 1.0)
     return out
@@ -108,12 +110,6 @@ def _layer_normalization(attributes: Attributes, inputs: Inputs) -> Tensor:
     shift = inputs[2] if len(inputs) > 2 else None
     axis = attributes.get("axis", -1) % x.ndim
     return F.layer_norm(x, x.shape[axis:], scale, shift, attributes.get("epsilon", 1e-5))
-
-
-def _dropout(attributes: Attributes, inputs: Inputs) -> Tensor:
-    if len(inputs) > 2 and inputs[2] is not None and bool(inputs[2]):
-        raise UnsupportedOperatorError("Dropout in training mode is not supported: export the network after eval().")
-    return inputs[0]  # type: ignore[no-any-return]
 
 
 def _reduce(function: Callable[..., Tensor]) -> Operator:
@@ -149,7 +145,7 @@ def _shape(attributes: Attributes, inputs: Inputs) -> Tensor:
 
 
 def _constant_of_shape(attributes: Attributes, inputs: Inputs) -> Tensor:
-    value = attributes.get("value", torch.zeros(1)).to(inputs[0].device)
+    value: Tensor = attributes.get("value", torch.zeros(1)).to(inputs[0].device)
     return value.reshape(()).expand([int(size) for size in inputs[0].tolist()])
 
 
@@ -188,7 +184,7 @@ OPERATORS: dict[str, Operator] = {
         lambda a, x: a["value"],
         ("value", "value_float", "value_floats", "value_int", "value_ints"),
     ),
-    "Dropout": Operator(_dropout, ("ratio", "seed")),
+    "Dropout": Operator(lambda a, x: x[0], ("ratio", "seed")),
     "Expand": Operator(_expand),
     "Flatten": Operator(_flatten, ("axis",)),
     "Gather": Operator(_gather, ("axis",)),

@@ -1,0 +1,142 @@
+"""The record table: one row per trial, in long form, as a file that any tool can read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpo_gym.errors import DataIntegrityError, DataMissingError, InvalidSettingError
+from hpo_gym.sources.temporaries import discard, temporary_path
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["COLUMNS", "RecordTable"]
+
+_TEXT = ("agent", "run", "source", "space", "task", "dataset")
+_INTEGERS = ("seed", "trial")
+_NUMBERS = ("score", "metric", "incumbent", "regret", "spent", "seconds")
+_CELL = ["agent", "run", "source", "space", "task", "seed"]
+
+#: The columns of a :class:`RecordTable`, in order.
+COLUMNS = (*_TEXT, *_INTEGERS, *_NUMBERS)
+
+
+@dataclass(frozen=True, eq=False)
+class RecordTable:
+    """Every evaluation of every contender.
+
+    ============= ========================================================================
+    column        content
+    ============= ========================================================================
+    ``agent``     name of the method
+    ``run``       name of its training run; empty for a method that does not learn
+    ``source``    where the task comes from, e.g. ``bundled``
+    ``space``     name of the search space
+    ``task``      the task, as ``str(TaskRef)``
+    ``dataset``   what identifies the task's dataset across spaces (``dataset_key``)
+    ``seed``      number of the repetition, from 0
+    ``trial``     number of the evaluation, from 1
+    ``score``     score of the trial, in ``[0, 1]``, 1 being best
+    ``metric``    the same in the main metric's own unit (worst value for a forbidden configuration)
+    ``incumbent`` best score so far
+    ``regret``    normalised regret of the incumbent; NaN where the task's range is not known
+    ``spent``     budget spent so far, this trial included, in full evaluations
+    ``seconds``   what the trial would have taken; NaN where not known
+    ============= ========================================================================
+
+    Args:
+        frame: A pandas data frame with these columns; text as categoricals, counts as int64, numbers as
+            float64 (converted where they are not).
+
+    Raises:
+        InvalidSettingError: If a column is missing or unknown.
+    """
+
+    frame: pd.DataFrame
+
+    def __post_init__(self) -> None:
+        missing = [name for name in COLUMNS if name not in self.frame.columns]
+        unknown = [str(name) for name in self.frame.columns if name not in COLUMNS]
+        if missing or unknown:
+            raise InvalidSettingError(
+                f"A record table has the columns {', '.join(COLUMNS)}; this one lacks "
+                f"{', '.join(missing) or 'none'} and has besides {', '.join(unknown) or 'none'}."
+            )
+        kinds = (
+            dict.fromkeys(_TEXT, "category") | dict.fromkeys(_INTEGERS, "int64") | dict.fromkeys(_NUMBERS, "float64")
+        )
+        object.__setattr__(self, "frame", self.frame[list(COLUMNS)].astype(kinds).reset_index(drop=True))
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @property
+    def agents(self) -> tuple[str, ...]:
+        """The names of the agents, sorted."""
+        return tuple(sorted(map(str, self.frame["agent"].unique())))
+
+    @classmethod
+    def concat(cls, tables: Sequence[RecordTable]) -> RecordTable:
+        """Return one table of the rows of several.
+
+        Raises:
+            InvalidSettingError: If there is none, or if two of them hold the same episode.
+        """
+        import pandas as pd
+        from pandas.api.types import union_categoricals
+
+        if not tables:
+            raise InvalidSettingError("There is no record table to join: give at least one.")
+        frames = [table.frame for table in tables]
+        columns: dict[str, Any] = {}
+        for name in COLUMNS:
+            parts = [frame[name] for frame in frames]
+            joined = union_categoricals(parts, sort_categories=True) if name in _TEXT else pd.concat(parts)
+            columns[name] = joined if name in _TEXT else joined.to_numpy()
+        table = cls(pd.DataFrame(columns))
+        first = table.frame[table.frame["trial"] == 1]
+        twice = first[first.duplicated(_CELL)]
+        if len(twice):
+            cell = ", ".join(f"{name}={twice.iloc[0][name]!r}" for name in _CELL)
+            raise InvalidSettingError(
+                f"{len(twice)} episode(s) are in several record tables, the first being {cell}. Join every table "
+                "once, and tell training runs of one agent apart by Contender.run."
+            )
+        return table
+
+    def to_parquet(self, path: str | Path) -> Path:
+        """Write the table; a reader sees the whole file or none. Return the path."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = temporary_path(target)
+        try:
+            self.frame.to_parquet(temporary, index=False)
+            os.replace(temporary, target)
+        finally:
+            discard(temporary)
+        return target
+
+    @classmethod
+    def from_parquet(cls, path: str | Path) -> RecordTable:
+        """Read a table that :meth:`to_parquet` wrote.
+
+        Raises:
+            DataMissingError: If there is no such file.
+            DataIntegrityError: If it is no Parquet file, or lacks a column.
+        """
+        import pandas as pd
+        from pyarrow import ArrowInvalid
+
+        target = Path(path)
+        if not target.is_file():
+            raise DataMissingError(f"There is no record table {target}. Write one with `python evaluate.py`.")
+        try:
+            return cls(pd.read_parquet(target))
+        except (ArrowInvalid, InvalidSettingError) as error:
+            raise DataIntegrityError(
+                f"{target} is no record table: {error} Delete it and evaluate again with `python evaluate.py`."
+            ) from error

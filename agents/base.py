@@ -115,7 +115,7 @@ class Agent(ABC):
 
     @abstractmethod
     def act(
-        self, observation: Observation, mask: Tensor | None, draws: torch.Generator, deterministic: bool = True
+        self, observation: Observation, mask: Tensor | None, draws: torch.Generator, explore: bool = False
     ) -> Tensor:
         """Choose one action per row.
 
@@ -123,8 +123,8 @@ class Agent(ABC):
             observation: As the vector environment gives it, ``[B, ...]``.
             mask: ``info["action_mask"]``, bool ``[B, A]``; ``None`` for continuous actions.
             draws: Where random numbers come from.
-            deterministic: Whether a learned policy acts greedily. A method that is random by
-                nature stays so.
+            explore: Whether it acts as in training; else as in evaluation. A method that is random by nature
+                stays so.
 
         Returns:
             int64 ``[B]`` for discrete actions, float32 ``[B, action_dimension]`` in ``[0, 1]`` else.

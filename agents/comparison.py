@@ -139,7 +139,7 @@ def _interface(
 
 def _contender(agent: Agent, run: str) -> Contender:
     def act(observation: Observation, mask: Tensor | None, draws: torch.Generator) -> Tensor:
-        return agent.act(observation, mask, draws, deterministic=True)
+        return agent.act(observation, mask, draws, explore=False)
 
     interface = agent.interface
     return Contender(agent.name, run, interface.action, interface.observation, act)

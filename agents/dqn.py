@@ -41,11 +41,14 @@ class DQNConfig:
         learning_starts: Transitions before the first gradient step.
         batch_size: Transitions per gradient step.
         transitions_per_update: Transitions between gradient steps.
-        target_update: Gradient steps between copies of the network to the target network.
+        target_rate: Share of the way that the target network moves towards the network at every gradient step
+            (Polyak averaging), in ``(0, 1]``.
         double: Whether the online network chooses the action that the target network values.
         epsilon_start: Probability of a random action at first.
         epsilon_end: Probability of a random action later.
         epsilon_share: Share of the training over which epsilon falls, in ``(0, 1]``.
+        evaluation_epsilon: Probability of a random action of the trained policy. A policy without memory that
+            were only greedy would step to and fro between two configurations; Mnih et al. use 0.05, too.
         max_gradient_norm: Gradients are scaled down to this norm.
         save_buffer: Whether checkpoints hold the replay buffer; without it a resumed run first fills it again,
             and is then not bitwise the unbroken one.
@@ -59,16 +62,17 @@ class DQNConfig:
     learning_starts: int = 20_000
     batch_size: int = 512
     transitions_per_update: int = 128
-    target_update: int = 25
+    target_rate: float = 0.01
     double: bool = True
     epsilon_start: float = 1.0
     epsilon_end: float = 0.05
     epsilon_share: float = 0.5
+    evaluation_epsilon: float = 0.05
     max_gradient_norm: float = 10.0
     save_buffer: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("total_steps", "buffer_size", "batch_size", "transitions_per_update", "target_update"):
+        for name in ("total_steps", "buffer_size", "batch_size", "transitions_per_update"):
             if getattr(self, name) < 1:
                 raise InvalidSettingError(f"{name}={getattr(self, name)!r} must be at least 1.")
         if self.learning_starts < 0:
@@ -78,8 +82,9 @@ class DQNConfig:
                 raise InvalidSettingError(f"{name}={getattr(self, name)!r} must be greater than 0.")
         if not 0.0 <= self.discount <= 1.0:
             raise InvalidSettingError(f"discount={self.discount!r} must lie in [0, 1].")
-        if not 0.0 < self.epsilon_share <= 1.0:
-            raise InvalidSettingError(f"epsilon_share={self.epsilon_share!r} must lie in (0, 1].")
+        for name in ("epsilon_share", "target_rate"):
+            if not 0.0 < getattr(self, name) <= 1.0:
+                raise InvalidSettingError(f"{name}={getattr(self, name)!r} must lie in (0, 1].")
 
 
 class DQN(Agent):
@@ -100,6 +105,7 @@ class DQN(Agent):
         self.network.to(self.device)
         self.target = copy.deepcopy(self.network).requires_grad_(False)
         self.optimizer = torch.optim.Adam(self.network.parameters(), config.learning_rate)
+        self._evaluation = EpsilonGreedy(LinearSchedule(config.evaluation_epsilon, config.evaluation_epsilon, 1))
         decay = max(1, round(config.epsilon_share * config.total_steps))
         self.exploration = EpsilonGreedy(LinearSchedule(config.epsilon_start, config.epsilon_end, decay))
         self._rate = LinearSchedule(config.learning_rate, 0.1 * config.learning_rate, config.total_steps)
@@ -110,14 +116,14 @@ class DQN(Agent):
         self.updates = 0
 
     def act(
-        self, observation: Observation, mask: Tensor | None, draws: torch.Generator, deterministic: bool = True
+        self, observation: Observation, mask: Tensor | None, draws: torch.Generator, explore: bool = False
     ) -> Tensor:
         assert isinstance(observation, Tensor)  # observation_kinds
         with torch.no_grad():
-            values = self.network(observation)
-        if deterministic:
-            return greedy(values, mask)
-        return self.exploration(values, mask, self.steps, draws).actions
+            # The average of the last networks is the steadier policy.
+            values = self.network(observation) if explore else self.target(observation)
+        policy = self.exploration if explore else self._evaluation
+        return policy(values, mask, self.steps, draws).actions
 
     def train(self, env: HPOVectorEnv, callback: Callback) -> None:
         self.interface.require_same(Interface.of(env))
@@ -127,7 +133,7 @@ class DQN(Agent):
             self.replay = ReplayBuffer(config.buffer_size, width, actions, self.device)
         observation, info = env.observe()
         while self.steps < config.total_steps:
-            action = self.act(observation, info["action_mask"], self._act_draws, deterministic=False)
+            action = self.act(observation, info["action_mask"], self._act_draws, explore=True)
             following, reward, terminated, _, info = env.step(action)
             assert isinstance(observation, Tensor)  # observation_kinds
             final = info["final_info"]["action_mask"]
@@ -160,8 +166,9 @@ class DQN(Agent):
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.max_gradient_norm)
         self.optimizer.step()
         self.updates += 1
-        if self.updates % config.target_update == 0:
-            self.target.load_state_dict(self.network.state_dict())
+        with torch.no_grad():
+            mine, theirs = list(self.target.parameters()), list(self.network.parameters())
+            torch._foreach_lerp_(mine, theirs, config.target_rate)
         return {
             "loss": loss.detach(),
             "gradient_norm": norm,
@@ -186,13 +193,13 @@ class DQN(Agent):
 
     def state_dict(self, resumable: bool = True) -> dict[str, Any]:
         saved: dict[str, Any] = {
-            "network": {name: value.clone() for name, value in self.network.state_dict().items()},
+            "target": {name: value.clone() for name, value in self.target.state_dict().items()},
             "steps": self.steps,
             "updates": self.updates,
         }
         if resumable:
             saved |= {
-                "target": self.target.state_dict(),
+                "network": self.network.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "act_draws": self._act_draws.get_state(),
                 "replay_draws": self._replay_draws.get_state(),
@@ -202,9 +209,9 @@ class DQN(Agent):
         return saved
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        self.network.load_state_dict(saved["network"])
+        self.target.load_state_dict(saved["target"])
         self.steps, self.updates = int(saved["steps"]), int(saved["updates"])
-        self.target.load_state_dict(saved.get("target", saved["network"]))
+        self.network.load_state_dict(saved.get("network", saved["target"]))
         if "optimizer" in saved:
             self.optimizer.load_state_dict(saved["optimizer"])
             self._act_draws.set_state(saved["act_draws"].cpu())

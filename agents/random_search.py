@@ -61,7 +61,7 @@ class RandomSearch(Agent):
         self._draws = generator(seed, "agent", "act", device=self.device)
 
     def act(
-        self, observation: Observation, mask: Tensor | None, draws: torch.Generator, deterministic: bool = True
+        self, observation: Observation, mask: Tensor | None, draws: torch.Generator, explore: bool = False
     ) -> Tensor:
         if mask is not None:
             return uniform_legal(mask, draws)

@@ -521,6 +521,17 @@ def test_any_batch_size(model: Path, rows: int) -> None:
         np.testing.assert_allclose(result.numpy(), reference(model, x_cat, x_cont), rtol=1e-4, atol=1e-6)
 
 
+def test_an_empty_batch_keeps_the_shape_of_what_is_reshaped(tmp_path: Path) -> None:
+    build = Builder()
+    wide = build.add("Mul", [build.unsqueeze("x_cont"), build.constant(floats(3, 1))])
+    flat = build.add("Reshape", [wide, build.constant(integers(0, -1))])
+    pair = build.add("Reshape", [flat, build.constant(integers(-1, 2, 6))])
+    build.add("Flatten", [pair], "out", axis=1)
+    path = build.write(tmp_path / "m.onnx", codes=0)
+    assert_equal(path, None, numbers(5, 4))
+    assert evaluate(compile_onnx(path), None, numbers(0, 4)).shape == (0, 12)
+
+
 def test_rows_do_not_depend_on_their_neighbours(model: Path) -> None:
     module = compile_onnx(model)
     x_cat, x_cont = (torch.from_numpy(item) for item in batch(2500))

@@ -66,10 +66,9 @@ class RecordTable:
                 f"A record table has the columns {', '.join(COLUMNS)}; this one lacks "
                 f"{', '.join(missing) or 'none'} and has besides {', '.join(unknown) or 'none'}."
             )
-        kinds = (
-            dict.fromkeys(_TEXT, "category") | dict.fromkeys(_INTEGERS, "int64") | dict.fromkeys(_NUMBERS, "float64")
-        )
-        object.__setattr__(self, "frame", self.frame[list(COLUMNS)].astype(kinds).reset_index(drop=True))
+        kinds = {"category": _TEXT, "int64": _INTEGERS, "float64": _NUMBERS}
+        types = {name: kind for kind, names in kinds.items() for name in names}
+        object.__setattr__(self, "frame", self.frame[list(COLUMNS)].astype(types).reset_index(drop=True))
 
     def __len__(self) -> int:
         return len(self.frame)

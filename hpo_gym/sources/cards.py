@@ -100,6 +100,8 @@ def read_card(path: Path) -> ScenarioCard:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise DataIntegrityError(f"Cannot read scenario card {path}: {error}") from error
+    if not isinstance(values, dict):
+        raise DataIntegrityError(f"Cannot read scenario card {path}: it is no mapping of names to values.")
     known = {item.name for item in fields(ScenarioCard)}
     known = (known - {"instance_name", "instance_kind"}) | {"instance"}
     for key in values:

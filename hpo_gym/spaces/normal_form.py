@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from itertools import product
@@ -55,10 +56,19 @@ def relation(left: int, name: str, right: int, columns: Sequence[Column]) -> tup
             if held:
                 clauses.append((chosen, Atom(right, "in", tuple(held))))
         elif isinstance(choice, int | float):
-            clauses.append((chosen, Atom(right, _MIRRORED[name], (float(choice),))))
+            clauses.extend((chosen, test) for test in _bound(right, _MIRRORED[name], float(choice), second))
         else:
             _compare(first, choice, name, second, second.lower)
     return tuple(clauses)
+
+
+def _bound(parent: int, name: str, value: float, column: Column) -> tuple[Atom, ...]:
+    """Return the test of a number, if it can hold; integers are compared with whole numbers only."""
+    if column.kind == "integer" and not value.is_integer():
+        if name == "in":
+            return ()
+        name, value = ("le", math.floor(value)) if name in ("lt", "le") else ("ge", math.ceil(value))
+    return (Atom(parent, name, (float(value),)),)
 
 
 def _compare(first: Column, value: Any, name: str, second: Column, other: Any) -> bool:

@@ -35,8 +35,9 @@ def configspace_from_spec(spec: SpaceSpec) -> ConfigSpace.ConfigurationSpace:
         return _build(spec)
     except (ValueError, TypeError) as error:
         raise InvalidSettingError(
-            f"ConfigSpace refuses the space of {list(spec.names)}: {error} Its defaults, which must make a legal "
-            f"configuration, are {[column.default for column in spec.columns]}: choose others."
+            f"ConfigSpace refuses the space of {list(spec.names)}: {error} Its defaults, which must make "
+            f"a legal configuration, are {[column.default for column in spec.columns]}: choose others, "
+            "or drop_constants() first."
         ) from error
 
 
@@ -44,12 +45,13 @@ def _build(spec: SpaceSpec) -> ConfigSpace.ConfigurationSpace:
     space = ConfigSpace.ConfigurationSpace()
     parameters = [_parameter(column) for column in spec.columns]
     space.add(*parameters)
-    for child, clauses in spec.conditions.items():
-        space.add(_condition(spec, parameters, child, clauses))
+    parts = [_condition(spec, parameters, child, clauses) for child, clauses in spec.conditions.items()]
     for clause in spec.forbidden:
         # ConfigSpace has no "forbidden unless equal", so one of our tests may become two of its clauses.
         for tests in product(*(_forbidden_tests(spec, parameters, test) for test in clause)):
-            space.add(tests[0] if len(tests) == 1 else ConfigSpace.ForbiddenAndConjunction(*tests))
+            parts.append(tests[0] if len(tests) == 1 else ConfigSpace.ForbiddenAndConjunction(*tests))
+    # At once: ConfigSpace checks the default configuration after every call.
+    space.add(*parts)
     return space
 
 

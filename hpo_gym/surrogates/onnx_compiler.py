@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from hpo_gym.errors import UnsupportedOperatorError
-from hpo_gym.surrogates.onnx_fusion import FUSED, fuse
+from hpo_gym.surrogates.onnx_fused import FUSED
+from hpo_gym.surrogates.onnx_fusion import fuse
 from hpo_gym.surrogates.onnx_graph import Graph, Node, read_graph, topological
 from hpo_gym.surrogates.onnx_lanes import select_outputs, vectorise
 from hpo_gym.surrogates.onnx_operators import OPERATORS

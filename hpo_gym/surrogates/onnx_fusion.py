@@ -9,99 +9,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from hpo_gym.surrogates.onnx_centre import centre
+from hpo_gym.surrogates.onnx_first_layer import fuse_first_layer
 from hpo_gym.surrogates.onnx_graph import Node, constant, consumers, topological
-from hpo_gym.surrogates.onnx_lanes import columns_of
-from hpo_gym.surrogates.onnx_operators import ELEMENTWISE
+from hpo_gym.surrogates.onnx_widths import is_floating, width_of
 
-__all__ = ["FUSED", "FusedOperator", "fuse"]
-
-Attributes = dict[str, Any]
-Run = Callable[[Attributes, Sequence[Tensor]], Tensor]
-
-
-@dataclass(frozen=True)
-class FusedOperator:
-    """A fused operator: in place where nobody can see it, and differentiable."""
-
-    fast: Run
-    plain: Run
-
-
-def _same(run: Run) -> FusedOperator:
-    return FusedOperator(run, run)
-
-
-def _affine(attributes: Attributes, inputs: Sequence[Tensor]) -> Tensor:
-    x, factor, shift = inputs
-    return torch.addcmul(shift, x, factor)
-
-
-def _shift_scale(attributes: Attributes, inputs: Sequence[Tensor]) -> Tensor:
-    x, shift, factor = inputs
-    return (x + shift) * factor
-
-
-def _linear(attributes: Attributes, inputs: Sequence[Tensor]) -> Tensor:
-    x, weight, bias = inputs
-    return torch.addmm(bias, x, weight)
-
-
-def _residual_fast(attributes: Attributes, inputs: Sequence[Tensor]) -> Tensor:
-    stream, x, weight, bias = inputs
-    return torch.addmm(stream, x, weight).add_(bias)
-
-
-def _residual_plain(attributes: Attributes, inputs: Sequence[Tensor]) -> Tensor:
-    stream, x, weight, bias = inputs
-    return torch.addmm(stream, x, weight) + bias
-
-
-def _reglu_fast(attributes: Attributes, inputs: Sequence[Tensor]) -> Tensor:
-    wide, half = inputs[0], attributes["half"]
-    return wide[:, :half].mul_(wide[:, half:].relu_())
-
-
-def _reglu_plain(attributes: Attributes, inputs: Sequence[Tensor]) -> Tensor:
-    wide, half = inputs[0], attributes["half"]
-    return wide[:, :half] * F.relu(wide[:, half:])
-
-
-def _bag(attributes: Attributes, inputs: Sequence[Tensor]) -> Tensor:
-    codes, offsets, table = inputs
-    return F.embedding_bag(codes + offsets, table, mode="sum")
-
-
-def _add_linear(attributes: Attributes, inputs: Sequence[Tensor]) -> Tensor:
-    stream, x, weight = inputs
-    return torch.addmm(stream, x, weight)
-
-
-FUSED: dict[str, FusedOperator] = {
-    "narrow": _same(lambda a, x: x[0].narrow(1, a["start"], a["length"])),
-    "columns": _same(lambda a, x: x[0].index_select(1, x[1])),
-    "rows": _same(lambda a, x: x[0][x[1].long()]),
-    "affine": _same(_affine),
-    "shift_scale": _same(_shift_scale),
-    "linear": _same(_linear),
-    "residual": FusedOperator(_residual_fast, _residual_plain),
-    "reglu": FusedOperator(_reglu_fast, _reglu_plain),
-    "bag": _same(_bag),
-    "add_linear": _same(_add_linear),
-}
+__all__ = ["fuse"]
 
 
 def fuse(output: Node) -> Node:
     """Return an equivalent graph with fewer, larger operations."""
-    for rewrite in (_fuse_affine, _fuse_linear, _fuse_normalisation, _fuse_reglu, _fuse_first_layer):
+    for rewrite in (_fuse_affine, _fuse_linear, _fuse_normalisation, _fuse_reglu, fuse_first_layer):
         output = _rewrite(output, rewrite)
     output = centre(output)
     for rewrite in (_fuse_affine_into_linear, _fuse_residual, _pad_reglu):
@@ -122,10 +45,6 @@ def _rewrite(output: Node, rewrite: Callable[[Node, dict[int, list[Node]]], Node
     return replaced.get(id(output), output)
 
 
-def _floating(node: Node) -> bool:
-    return node.is_constant and node.value is not None and node.value.is_floating_point()
-
-
 def _fuse_affine(node: Node, readers: dict[int, list[Node]]) -> Node | None:
     """Turn arithmetic with one floating constant into ``x * factor + shift``, and merge two in a row."""
     if node.op not in ("Add", "Sub", "Mul", "Div", "Neg"):
@@ -140,7 +59,7 @@ def _fuse_affine(node: Node, readers: dict[int, list[Node]]) -> Node | None:
     one = torch.ones((), dtype=x.dtype)
     if other is None:
         factor, shift = -one, torch.zeros_like(one)
-    elif not _floating(other) or other.constant_value.ndim > 1:
+    elif not is_floating(other) or other.constant_value.ndim > 1:
         return None
     else:
         value = other.constant_value
@@ -176,14 +95,14 @@ def _only_shifts(node: Node) -> bool:
 
 def _fuse_linear(node: Node, readers: dict[int, list[Node]]) -> Node | None:
     """Bring ``Gemm`` with constant weights into the form ``x @ W + b``."""
-    if node.op != "Gemm" or node.attributes.get("transA", 0) or not _floating(node.inputs[1]):
+    if node.op != "Gemm" or node.attributes.get("transA", 0) or not is_floating(node.inputs[1]):
         return None
     weight = node.inputs[1].constant_value
     weight = (weight.T if node.attributes.get("transB", 0) else weight).contiguous()
     weight = weight * node.attributes.get("alpha", 1.0)
     bias = torch.zeros(weight.shape[1], dtype=weight.dtype)
     if len(node.inputs) > 2 and node.inputs[2].value is not None:
-        if not _floating(node.inputs[2]) or node.inputs[2].constant_value.ndim > 1:
+        if not is_floating(node.inputs[2]) or node.inputs[2].constant_value.ndim > 1:
             return None
         bias = bias + node.inputs[2].constant_value * node.attributes.get("beta", 1.0)
     parts = [node.inputs[0], constant(weight), constant(bias)]
@@ -215,7 +134,7 @@ def _fuse_affine_into_linear(node: Node, readers: dict[int, list[Node]]) -> Node
     source, factor, shift = x.inputs
     weight = node.inputs[-2 if node.op == "linear" else -1].constant_value.double()
     rows = weight.shape[0]
-    if _width(source) != rows:
+    if width_of(source) != rows:
         # One column times a vector makes many: there is nothing to scale the rows of.
         return None
     scale = factor.constant_value.double().expand(rows)
@@ -304,125 +223,6 @@ def _slice_range(node: Node, width: int) -> tuple[int, int] | None:
     return picked.start, picked.stop
 
 
-def _fuse_first_layer(node: Node, readers: dict[int, list[Node]]) -> Node | None:
-    """Turn ``Concat(embeddings, numbers) @ W + b`` into table look-ups and a smaller product."""
-    if node.op != "linear" or node.inputs[0].op != "Concat":
-        return None
-    weight, bias = node.inputs[1].constant_value, node.inputs[2].constant_value
-    parts = _flatten_concat(node.inputs[0])
-    tables: list[tuple[Node, int, Tensor]] = []
-    numeric: list[tuple[Node, Tensor]] = []
-    row = 0
-    for part in parts:
-        embedding = _embedding(part)
-        if embedding is not None:
-            source, column, table = embedding
-            # In double precision, as everything that is computed once: it rounds once.
-            tables.append((source, column, table.double() @ weight[row : row + table.shape[1]].double()))
-            row += table.shape[1]
-            continue
-        width = _width(part)
-        if width is None:
-            return None
-        numeric.append((part, weight[row : row + width]))
-        row += width
-    if row != weight.shape[0] or not tables or len({id(source) for source, _, _ in tables}) != 1:
-        return None
-    sizes = [len(table) for _, _, table in tables]
-    stacked = torch.cat([table for _, _, table in tables])
-    stacked[: sizes[0]] += bias.double()
-    stacked = stacked.to(bias.dtype)
-    offsets = torch.tensor([sum(sizes[:index]) for index in range(len(sizes))])
-    source = tables[0][0]
-    offsets = offsets.to(source.dtype or torch.int64)
-    codes = columns_of(source, [column for _, column, _ in tables])
-    out = Node("bag", [codes, constant(offsets), constant(stacked)], {"first": sizes[0]}, node.name, node.dtype)
-    for part, rows in numeric:
-        ordered, block = _absorb_order(part, rows)
-        out = Node("add_linear", [out, ordered, constant(block.contiguous())], {}, node.name, node.dtype)
-    return _split_concat(out)
-
-
-def _absorb_order(part: Node, block: Tensor) -> tuple[Node, Tensor]:
-    """Let the rows of the weights undo a permutation of columns."""
-    if part.op == "columns" and part.inputs[0].op == "Concat":
-        order = part.inputs[1].constant_value
-        moved = torch.empty_like(block)
-        moved[order] = block
-        return part.inputs[0], moved
-    return part, block
-
-
-def _split_concat(node: Node) -> Node:
-    """Multiply each part of a concatenation by its rows of the weights, without joining them."""
-    if node.op != "add_linear":
-        return node
-    stream, x, weight = node.inputs
-    stream = _split_concat(stream)
-    widths = [_width(part) for part in x.inputs] if x.op == "Concat" else []
-    if not widths or any(width is None for width in widths):
-        return Node("add_linear", [stream, x, weight], {}, node.name, node.dtype)
-    row = 0
-    for part, width in zip(x.inputs, widths, strict=True):
-        assert width is not None
-        block = weight.constant_value[row : row + width].contiguous()
-        stream = Node("add_linear", [stream, part, constant(block)], {}, node.name, node.dtype)
-        row += width
-    return stream
-
-
-def _flatten_concat(node: Node) -> list[Node]:
-    if node.op != "Concat" or node.attributes["axis"] not in (1, -1):
-        return [node]
-    return [leaf for part in node.inputs for leaf in _flatten_concat(part)]
-
-
-def _embedding(node: Node) -> tuple[Node, int, Tensor] | None:
-    """Return code matrix, column and table of ``Gather(table, Gather(codes, j, axis=1))``."""
-    if node.op != "Gather" or node.attributes.get("axis", 0) != 0:
-        return None
-    table, index = node.inputs
-    if not _floating(table) or table.constant_value.ndim != 2 or index.op != "Gather":
-        return None
-    source, column = index.inputs
-    if index.attributes.get("axis", 0) != 1 or not column.is_constant or source.op != "input":
-        return None
-    if column.constant_value.ndim != 0:
-        return None
-    return source, int(column.constant_value), table.constant_value
-
-
-def _width(node: Node) -> int | None:
-    """Return the number of columns of a matrix, where it can be told."""
-    if node.op == "narrow":
-        return int(node.attributes["length"])
-    if node.op == "columns":
-        return len(node.inputs[1].constant_value)
-    if node.op == "rows":
-        return node.inputs[0].constant_value.shape[1]
-    if node.op == "Unsqueeze":
-        return 1
-    if node.op in ("linear", "add_linear", "residual"):
-        index = {"linear": 1, "add_linear": 2, "residual": 2}[node.op]
-        return node.inputs[index].constant_value.shape[1]
-    if node.op == "Concat":
-        widths = [_width(part) for part in node.inputs]
-        return None if any(width is None for width in widths) else sum(w for w in widths if w)
-    if "width" in node.attributes:
-        return int(node.attributes["width"])
-    if node.op == "bag":
-        return node.inputs[2].constant_value.shape[1]
-    if node.op == "reglu":
-        return int(node.attributes["half"])
-    if node.op not in ELEMENTWISE and node.op not in ("affine", "shift_scale"):
-        return None
-    found = [_width(source) for source in node.inputs if not source.is_constant]
-    found += [source.value.shape[-1] if source.value.ndim else 1 for source in node.inputs if source.value is not None]
-    known = [width for width in found if width is not None]
-    # Broadcasting: the widest of them, if every one is known.
-    return max(known) if len(known) == len(found) else None
-
-
 def _fuse_residual(node: Node, readers: dict[int, list[Node]]) -> Node | None:
     """Turn ``stream + (x @ W + b)`` into one matrix product that accumulates."""
     if node.op != "Add" or len(node.inputs) != 2:
@@ -430,7 +230,7 @@ def _fuse_residual(node: Node, readers: dict[int, list[Node]]) -> Node | None:
     for stream, product in (node.inputs, node.inputs[::-1]):
         if product.op != "linear" or len(readers.get(id(product), [])) != 1:
             continue
-        if stream.is_constant or _width(stream) != product.inputs[1].constant_value.shape[1]:
+        if stream.is_constant or width_of(stream) != product.inputs[1].constant_value.shape[1]:
             continue
         return Node("residual", [stream, *product.inputs], {}, node.name, node.dtype)
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -74,16 +75,18 @@ def _reshape(attributes: Attributes, inputs: Inputs) -> Tensor:
     sizes = [int(size) for size in shape.tolist()]
     if not attributes.get("allowzero", 0):
         sizes = [data.shape[i] if size == 0 else size for i, size in enumerate(sizes)]
+    if -1 in sizes and 0 in sizes:
+        # Of an empty batch torch cannot tell the missing size: it is what the sizes that are not 0 leave over.
+        whole, known = (math.prod(size for size in shape if size > 0) for shape in (data.shape, sizes))
+        sizes = [whole // known if size == -1 else size for size in sizes]
     return data.reshape(sizes)
 
 
 def _flatten(attributes: Attributes, inputs: Inputs) -> Tensor:
     axis = attributes.get("axis", 1)
-    axis = axis + inputs[0].ndim if axis < 0 else axis
-    rows = 1
-    for size in inputs[0].shape[:axis]:
-        rows *= size
-    return inputs[0].reshape(rows, -1)
+    shape = inputs[0].shape
+    axis = axis + len(shape) if axis < 0 else axis
+    return inputs[0].reshape(math.prod(shape[:axis]), math.prod(shape[axis:]))
 
 
 def _gemm(attributes: Attributes, inputs: Inputs) -> Tensor:

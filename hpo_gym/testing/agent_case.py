@@ -1,0 +1,176 @@
+"""What every agent must do, learned or not."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import pytest
+import torch
+from torch import Tensor
+
+from hpo_gym.envs import HPOVectorEnv
+from hpo_gym.mdp.observations import Observation
+from hpo_gym.seeding import generator
+
+__all__ = ["AgentCase", "AnyAgent"]
+
+
+class AnyAgent(Protocol):
+    """The methods that an agent needs; see ``agents/base.py`` for their meaning."""
+
+    learns: bool
+
+    def act(
+        self, observation: Observation, mask: Tensor | None, draws: torch.Generator, explore: bool = False
+    ) -> Tensor:
+        """Choose one action per row."""
+
+    def train(self, env: HPOVectorEnv, callback: Callable[..., bool]) -> None:
+        """Interact with ``env`` until done or until the callback returns ``True``."""
+
+    def state_dict(self, resumable: bool = True) -> dict[str, Any]:
+        """Return the state as tensors and plain values."""
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Restore a state."""
+
+
+class AgentCase:
+    """Subclass, and give the fixtures ``make_agent`` and ``make_vector_env``.
+
+    ``make_vector_env(num_envs)`` returns an environment that the agent can use, ``make_agent(env, seed)`` a fresh
+    agent for it that trains on a few thousand transitions, and learns within the first half of them.
+    """
+
+    @pytest.fixture
+    def make_vector_env(self) -> Callable[[int], HPOVectorEnv]:
+        """Return the factory of an environment."""
+        raise NotImplementedError("Give your test class a fixture make_vector_env.")
+
+    @pytest.fixture
+    def make_agent(self) -> Callable[[HPOVectorEnv, int], AnyAgent]:
+        """Return the factory of the agent under test."""
+        raise NotImplementedError("Give your test class a fixture make_agent.")
+
+    @pytest.mark.parametrize("explore", [True, False])
+    def test_every_action_is_legal(self, make_vector_env: Any, make_agent: Any, explore: bool) -> None:
+        env = make_vector_env(33)
+        agent = make_agent(env, 0)
+        observation, info = env.reset(seed=0)
+        draws = generator(0, "testing", "act")
+        for _ in range(12):
+            mask = info.get("action_mask")
+            action = agent.act(observation, mask, draws, explore=explore)
+            env.engine.check_action(action, env.num_envs)
+            if mask is not None:
+                assert bool(mask.gather(1, action[:, None]).all()), "an illegal action"
+            observation, _, _, _, info = env.step(action)
+
+    def test_acting_draws_from_the_given_stream_alone(self, make_vector_env: Any, make_agent: Any) -> None:
+        env = make_vector_env(16)
+        agent = make_agent(env, 0)
+        observation, info = env.reset(seed=0)
+        untouched = torch.random.get_rng_state()
+        actions = [
+            agent.act(observation, info.get("action_mask"), generator(seed, "testing"), explore=True)
+            for seed in (0, 0)
+        ]
+        assert torch.equal(actions[0], actions[1])
+        assert torch.equal(untouched, torch.random.get_rng_state()), "the global generator was used"
+
+    def test_training_is_counted_in_transitions(self, make_vector_env: Any, make_agent: Any) -> None:
+        env = make_vector_env(32)
+        agent = make_agent(env, 0)
+        env.reset(seed=0)
+        counts: list[int] = []
+
+        def callback(steps: int, logs: Mapping[str, Any], info: Mapping[str, Any]) -> bool:
+            counts.append(steps)
+            return len(counts) == 5
+
+        agent.train(env, callback)
+        assert counts == [32 * (index + 1) for index in range(5)]
+
+    def test_one_seed_trains_one_agent(self, make_vector_env: Any, make_agent: Any) -> None:
+        torch.manual_seed(1)
+        first = _trained(make_vector_env, make_agent, 0)
+        torch.manual_seed(2)
+        assert_same(first, _trained(make_vector_env, make_agent, 0))
+
+    def test_an_interrupted_training_ends_as_an_unbroken_one(self, make_vector_env: Any, make_agent: Any) -> None:
+        unbroken = _trained(make_vector_env, make_agent, 3)
+        env = make_vector_env(32)
+        agent = make_agent(env, 3)
+        env.reset(seed=3)
+        agent.train(env, lambda steps, logs, info: steps >= 1_000)
+        saved = _through_file({"agent": agent.state_dict(), "env": env.state_dict()})
+        later = make_vector_env(32)
+        resumed = make_agent(later, 99)
+        resumed.load_state_dict(saved["agent"])
+        later.load_state_dict(saved["env"])
+        resumed.train(later, lambda steps, logs, info: False)
+        assert_same(unbroken, resumed)
+
+    def test_a_saved_policy_acts_alike(self, make_vector_env: Any, make_agent: Any) -> None:
+        agent = _trained(make_vector_env, make_agent, 0)
+        env = make_vector_env(64)
+        other = make_agent(env, 5)
+        other.load_state_dict(_through_file(agent.state_dict(resumable=False)))
+        observation, info = env.reset(seed=1)
+        mask = info.get("action_mask")
+        actions = [one.act(observation, mask, generator(0, "testing")) for one in (agent, other)]
+        assert torch.equal(actions[0], actions[1])
+
+    def test_it_learns_if_it_says_so(self, make_vector_env: Any, make_agent: Any) -> None:
+        env = make_vector_env(256)
+        before, after = make_agent(env, 0), _trained(make_vector_env, make_agent, 0)
+        regrets = [_final_regret(agent, env) for agent in (before, after)]
+        if after.learns:
+            assert regrets[1] < 0.5 * regrets[0], f"final regret {regrets[0]:.4f} before, {regrets[1]:.4f} after"
+        else:
+            assert abs(regrets[1] - regrets[0]) < 1e-6
+
+
+def _trained(make_vector_env: Any, make_agent: Any, seed: int) -> Any:
+    env = make_vector_env(32)
+    agent = make_agent(env, seed)
+    env.reset(seed=seed)
+    agent.train(env, lambda steps, logs, info: False)
+    return agent
+
+
+def _final_regret(agent: Any, env: HPOVectorEnv) -> float:
+    observation, info = env.reset(seed=0)
+    draws = generator(0, "testing", "regret")
+    done = torch.zeros(env.num_envs, dtype=torch.bool)
+    while not bool(done.all()):
+        observation, _, done, _, info = env.step(agent.act(observation, info.get("action_mask"), draws))
+    return float(info["final_info"]["regret"].mean())
+
+
+def _through_file(state: Mapping[str, Any]) -> Any:
+    """Save and load without pickle: what a checkpoint may hold."""
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=True)
+
+
+def assert_same(first: Any, second: Any) -> None:
+    """Compare the policies of two agents bit by bit."""
+    states = [one.state_dict(resumable=False) for one in (first, second)]
+    flat = [dict(_leaves(state)) for state in states]
+    assert flat[0].keys() == flat[1].keys()
+    for name, value in flat[0].items():
+        same = torch.equal(value, flat[1][name]) if isinstance(value, Tensor) else value == flat[1][name]
+        assert same, f"{name} differs"
+
+
+def _leaves(state: Mapping[str, Any], prefix: str = "") -> Any:
+    for name, value in state.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -1,8 +1,10 @@
 """Compare agents on held-out tasks: ``python evaluate.py run=runs/first split=test seeds=5``.
 
 ``run`` names one run folder or a list of them; the environment is the one that the first was trained on, changed by
-``env.<setting>=...``. Without ``run``: ``python evaluate.py agents=[random] env=openml env.space=xgboost``. Every setting:
-``python evaluate.py --cfg job``. Written: the table, a figure, every trial (Parquet) and ``result.json``.
+``env.<setting>=...``. Without ``run``: ``python evaluate.py agents=[random] env=openml env.space=xgboost``.
+Every setting: ``python evaluate.py --cfg job``.
+
+Written: a figure, every trial (Parquet) and ``result.json``.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from agents.command_line import overridden_keys, run_command, store
 from agents.comparison import ComparisonConfig, compare, env_of_run
 from agents.environments import ENVIRONMENTS, EnvironmentConfig
 from agents.experiment import build, load_trained
-from hpo_gym.evaluation import comparison_table, regret_figure, summarise
+from hpo_gym.evaluation import chosen_trials, comparison_table, regret_figure, save_figure, summarise
 from hpo_gym.sources.bundle_files import write_atomic
 
 
@@ -38,7 +40,7 @@ class EvaluateConfig:
     seeds: int = 5
     seed: int = 0
     budget: int | None = None
-    trials: list[int] = field(default_factory=lambda: [1, 10, 25, 50])
+    trials: list[int] | None = None
     reference: str | None = None
     allow_leak: bool = False
     output: str | None = None
@@ -62,7 +64,7 @@ def evaluate(config: DictConfig, overrides: Sequence[str]) -> None:
         named = [key.removeprefix("env.").split(".")[0] for key in keys if key.startswith("env.")]
         if "env" in keys:
             named = [*named, "id"]
-        env = env_of_run(env, load_trained(runs[0]), dict.fromkeys(named))
+        env = env_of_run(env, load_trained(runs[0]), tuple(dict.fromkeys(named)))
     budget = values["budget"] or env.budget or 50
     comparison = ComparisonConfig(
         agents=None if values["agents"] is None else tuple(values["agents"]),
@@ -88,23 +90,20 @@ def evaluate(config: DictConfig, overrides: Sequence[str]) -> None:
         records = compare(comparison, lambda label, share: progress.update(bar, description=label, completed=share))
     names = records.agents
     reference = values["reference"] or ("random" if "random" in names else names[0])
-    trials = [trial for trial in values["trials"] if trial <= budget] or [budget]
-    space = records.space
-    folder = Path(values["output"] or (Path(runs[0]) / "evaluation" if runs else Path("evaluations")) / f"{space}-{env_split(values)}")
-    folder.mkdir(parents=True, exist_ok=True)
-    summary = summarise(records, reference, trials)
+    summary = summarise(records, reference, values["trials"] or chosen_trials(budget), seed=values["seed"])
+    parent = Path(runs[0]) / "evaluation" if runs else Path("evaluations")
+    space = summary["spaces"][0].partition(":")[2]
+    folder = Path(values["output"] or parent / f"{space}-{comparison.split}")
     console.print(comparison_table(summary))
-    records.to_parquet(folder / "records.parquet")
-    figures = regret_figure(records, folder / "regret")
+    written = [
+        *save_figure(regret_figure(records, comparison.split), folder / "regret"),
+        records.to_parquet(folder / "records.parquet"),
+        folder / "result.json",
+    ]
     result = {"settings": {**values, "runs": list(runs), "budget": budget}, **summary}
     write_atomic(folder / "result.json", (json.dumps(result, indent=1, default=str) + "\n").encode())
-    for path in (*figures, folder / "records.parquet", folder / "result.json"):
+    for path in written:
         console.print(f"  {path}", highlight=False, soft_wrap=True)
-
-
-def env_split(values: dict[str, Any]) -> str:
-    """Return the split's name for the output folder."""
-    return str(values["split"])
 
 
 if __name__ == "__main__":

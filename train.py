@@ -35,6 +35,8 @@ class TrainConfig:
     checkpoint_every: int = ExperimentConfig.checkpoint_every
     keep_checkpoints: int = ExperimentConfig.keep_checkpoints
     log_every: int = ExperimentConfig.log_every
+    validate_every: int = ExperimentConfig.validate_every
+    validation_seeds: int = ExperimentConfig.validation_seeds
     tensorboard: bool = True
 
 

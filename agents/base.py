@@ -112,6 +112,8 @@ class Agent(ABC):
         self.interface = interface
         self.seed = seed
         self.device = torch.device(device)
+        #: Transitions made by :meth:`train` so far.
+        self.steps = 0
 
     @abstractmethod
     def act(

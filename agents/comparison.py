@@ -7,25 +7,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from agents.base import Agent, Interface
+from agents.base import Interface
+from agents.contenders import as_contender, evaluation_settings
 from agents.environments import EnvironmentConfig, make_environment
 from agents.experiment import TrainedAgent, load_trained
 from agents.registry import find_agent
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError
 from hpo_gym.evaluation import Contender, RecordTable, evaluate
-from hpo_gym.mdp.observations import Observation
 from hpo_gym.tasks.datasets import dataset_key
 from hpo_gym.tasks.splits import check_no_leak, split_tasks
 from hpo_gym.tasks.suite import TaskSuite
 
-__all__ = ["ComparisonConfig", "compare"]
-
-# Arguments of the environment that are not rules of an episode.
-_NOT_EPISODE = ("source", "space", "split", "protocol", "metric", "device", "data_dir", "source_options")
+__all__ = ["ComparisonConfig", "compare", "env_of_run"]
 
 Progress = Callable[[str, float], None]
 
@@ -65,13 +59,7 @@ def compare(config: ComparisonConfig, progress: Progress | None = None) -> Recor
     trained = [load_trained(path, config.env.device) for path in config.runs]
     env = make_environment(config.env, num_envs=1, split=config.split)
     suite, protocol = env.suite, env.engine.protocol
-    settings = {
-        name: value
-        for name, value in config.env.arguments().items()
-        if name not in (*_NOT_EPISODE, "action", "observation", "budget", "reward", "reward_scale")
-    }
-    if env.engine.settings.multi_fidelity:
-        settings["multi_fidelity"] = True
+    settings = evaluation_settings(env)
     for one in trained:
         if not config.allow_leak:
             tasks = [suite.tasks[index] for index in split_tasks(suite.name, protocol, config.split, suite.tasks)]
@@ -114,7 +102,7 @@ def _contenders(
         if not entry.agent.learns:
             interface = _interface(suite, config, settings, entry.agent.action_kinds[0], "flat")
             agent = entry.agent(entry.config(), interface, config.seed, suite.device)
-            contenders.append(_contender(agent, ""))
+            contenders.append(as_contender(agent))
             continue
         mine = [one for one in trained if one.config.agent_name == name]
         if not mine:
@@ -126,7 +114,9 @@ def _contenders(
             built = one.agent.interface
             interface = _interface(suite, config, settings, built.action, built.observation)
             built.require_same(interface)
-            contenders.append(_contender(one.agent, one.folder.name))
+            # Two runs may have one name in different folders.
+            same = sum(other.folder.name == one.folder.name for other in mine) > 1
+            contenders.append(as_contender(one.agent, str(one.folder) if same else one.folder.name))
     return contenders
 
 
@@ -135,14 +125,6 @@ def _interface(
 ) -> Interface:
     rules = {**settings, "action": action, "observation": observation, "budget": config.budget}
     return Interface.of(HPOVectorEnv(1, source=suite, split=config.split, **rules))
-
-
-def _contender(agent: Agent, run: str) -> Contender:
-    def act(observation: Observation, mask: Tensor | None, draws: torch.Generator) -> Tensor:
-        return agent.act(observation, mask, draws, explore=False)
-
-    interface = agent.interface
-    return Contender(agent.name, run, interface.action, interface.observation, act)
 
 
 def env_of_run(config: EnvironmentConfig, run: TrainedAgent, overridden: Sequence[str]) -> EnvironmentConfig:

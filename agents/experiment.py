@@ -17,6 +17,7 @@ from agents.environments import EnvironmentConfig, make_environment
 from agents.progress import TrainingDisplay
 from agents.registry import AGENTS, find_agent
 from agents.run_folder import RunFolder
+from agents.validation import Validation
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError, unknown_name
 from hpo_gym.tasks.datasets import dataset_key
@@ -40,6 +41,9 @@ class ExperimentConfig:
         checkpoint_every: Transitions between checkpoints.
         keep_checkpoints: How many checkpoints stay.
         log_every: Transitions between points in TensorBoard.
+        validate_every: Transitions between measurements on the validation split; the policy that does best there
+            is the one that is kept. 0 keeps the last.
+        validation_seeds: Repetitions per validation task.
         tensorboard: Whether to write TensorBoard events.
     """
 
@@ -52,12 +56,19 @@ class ExperimentConfig:
     checkpoint_every: int = 250_000
     keep_checkpoints: int = 2
     log_every: int = 10_000
+    validate_every: int = 25_000
+    validation_seeds: int = 4
     tensorboard: bool = True
 
     def __post_init__(self) -> None:
         for name in ("checkpoint_every", "keep_checkpoints", "log_every"):
             if getattr(self, name) < 1:
                 raise InvalidSettingError(f"{name}={getattr(self, name)!r} must be at least 1.")
+        if self.validate_every < 0 or self.validation_seeds < 1:
+            raise InvalidSettingError(
+                f"validate_every={self.validate_every!r} must not be negative and validation_seeds="
+                f"{self.validation_seeds!r} must be at least 1."
+            )
         if self.seed < 0:
             raise InvalidSettingError(f"seed={self.seed!r} must not be negative.")
 
@@ -139,7 +150,7 @@ def run_training(config: ExperimentConfig, stop_after: int | None = None) -> Run
     provenance = {"suite": f"{env.suite.spec.source}:{env.suite.name}", **env.suite.spec.provenance}
     folder = RunFolder.create(Path(config.runs) / name, config.to_mapping(), provenance, config.overwrite)
     env.reset(seed=config.seed)
-    _train(config, agent, env, folder, stop_after)
+    _train(config, agent, env, folder, _validation(config, env), stop_after)
     return folder
 
 
@@ -156,6 +167,7 @@ def resume_training(path: str | Path, stop_after: int | None = None) -> RunFolde
         return folder
     env = make_environment(config.env)
     agent = _make_agent(config, env)
+    validation = _validation(config, env)
     checkpoint = folder.latest_checkpoint()
     if checkpoint is None:
         env.reset(seed=config.seed)
@@ -163,7 +175,8 @@ def resume_training(path: str | Path, stop_after: int | None = None) -> RunFolde
         _require_fit(checkpoint, config, agent, path)
         agent.load_state_dict(checkpoint["state"])
         env.load_state_dict(checkpoint["environment"])
-    _train(config, agent, env, folder, stop_after)
+        validation.load_state_dict(checkpoint["validation"])
+    _train(config, agent, env, folder, validation, stop_after)
     return folder
 
 
@@ -189,6 +202,11 @@ def _make_agent(config: ExperimentConfig, env: HPOVectorEnv) -> Agent:
     return find_agent(config.agent_name).agent(config.agent, Interface.of(env), config.seed, env.device)
 
 
+def _validation(config: ExperimentConfig, env: HPOVectorEnv) -> Validation:
+    learns = find_agent(config.agent_name).agent.learns
+    return Validation(env, config.validate_every if learns else 0, config.validation_seeds, config.seed)
+
+
 def _require_fit(saved: Mapping[str, Any], config: ExperimentConfig, agent: Agent, path: str | Path) -> None:
     if saved.get("format") != _FORMAT or saved.get("agent") != config.agent_name:
         raise InvalidSettingError(
@@ -201,21 +219,26 @@ def _require_fit(saved: Mapping[str, Any], config: ExperimentConfig, agent: Agen
 
 
 def _train(
-    config: ExperimentConfig, agent: Agent, env: HPOVectorEnv, folder: RunFolder, stop_after: int | None
+    config: ExperimentConfig,
+    agent: Agent,
+    env: HPOVectorEnv,
+    folder: RunFolder,
+    validation: Validation,
+    stop_after: int | None,
 ) -> None:
     total = int(agent.config.total_steps)
-    done = int(getattr(agent, "steps", 0))
+    done = agent.steps
     datasets = sorted({dataset_key(env.suite.tasks[index]) for index in env.engine.tasks.tolist()})
+    identity = {
+        "format": _FORMAT,
+        "agent": config.agent_name,
+        "interface": _plain(asdict(agent.interface)),
+        "training_datasets": datasets,
+    }
 
-    def content(resumable: bool) -> dict[str, Any]:
-        saved = {
-            "format": _FORMAT,
-            "agent": config.agent_name,
-            "interface": _plain(asdict(agent.interface)),
-            "training_datasets": datasets,
-            "state": agent.state_dict(resumable=resumable),
-        }
-        return {**saved, "environment": env.state_dict()} if resumable else saved
+    def save_checkpoint(steps: int) -> None:
+        parts = {"state": agent.state_dict(), "environment": env.state_dict(), "validation": validation.state_dict()}
+        folder.save_checkpoint(steps, {**identity, **parts}, config.keep_checkpoints)
 
     title = f"{config.agent_name} on {env.suite.spec.source}:{env.suite.name}"
     recorder = _Recorder(folder.path, done, config)
@@ -225,21 +248,25 @@ def _train(
 
         def callback(steps: int, logs: Mapping[str, float | Tensor], info: Mapping[str, Any]) -> bool:
             nonlocal next_checkpoint, stopped
+            if validation.due(steps) or (validation.active and steps >= total):
+                recorder.validated(steps, validation.measure(agent, steps))
             if recorder.add(steps, logs, info, display.steps_per_second(steps)):
                 display.update(steps, recorder.figures)
             if steps >= next_checkpoint and steps < total:
                 next_checkpoint = (steps // config.checkpoint_every + 1) * config.checkpoint_every
-                folder.save_checkpoint(steps, content(resumable=True), config.keep_checkpoints)
+                save_checkpoint(steps)
             stopped = stop_after is not None and steps >= stop_after and steps < total
             return stopped
 
         agent.train(env, callback)
-        display.update(int(getattr(agent, "steps", total)), recorder.figures)
-        steps = int(getattr(agent, "steps", total))
-        folder.save_checkpoint(steps, content(resumable=True), config.keep_checkpoints)
+        display.update(agent.steps, recorder.figures)
+        save_checkpoint(agent.steps)
         if not stopped:
-            folder.save_policy(content(resumable=False))
-            folder.write_result({"steps": steps, "training_datasets": len(datasets), **recorder.figures})
+            folder.save_policy({**identity, "state": validation.best(agent)})
+            result: dict[str, Any] = {"steps": agent.steps, "training_datasets": len(datasets), **recorder.figures}
+            if validation.active:
+                result |= {"validation": validation.best_regret, "chosen_after_steps": validation.best_steps}
+            folder.write_result(result)
 
 
 class _Recorder:
@@ -263,6 +290,12 @@ class _Recorder:
     def __exit__(self, *raised: object) -> None:
         if self._writer is not None:
             self._writer.close()
+
+    def validated(self, steps: int, regret: float) -> None:
+        """Take in a measurement on the validation split."""
+        self.figures["validation"] = regret
+        if self._writer is not None:
+            self._writer.add_scalar("validation/regret", regret, steps)
 
     def add(self, steps: int, logs: Mapping[str, float | Tensor], info: Mapping[str, Any], speed: float) -> bool:
         """Take in a step; return whether the figures are new."""

@@ -57,7 +57,6 @@ class RandomSearch(Agent):
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(config, interface, seed, device)
-        self.steps = 0
         self._draws = generator(seed, "agent", "act", device=self.device)
 
     def act(

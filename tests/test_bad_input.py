@@ -22,7 +22,7 @@ from hpo_gym.testing.tiny import conditional_suite, fidelity_suite, quadratic_su
 # Arguments, the error, and what its message must hold: the value, what is allowed, the remedy.
 ARGUMENTS: list[tuple[dict[str, Any], type[HPOGymError], list[str]]] = [
     ({"source": "bundeld"}, UnknownNameError, ["'bundeld'", "Did you mean 'bundled'", "yahpo"]),
-    ({"space": "bbob-17d"}, UnknownNameError, ["'bbob-17d'", "Did you mean 'bbob-1", "bbob-2d"]),
+    ({"space": "bbob-17d"}, UnknownNameError, ["'bbob-17d'", "Did you mean 'bbob-", "bbob-2d"]),
     ({"split": "tets"}, UnknownNameError, ["'tets'", "Did you mean 'test'", "train"]),
     ({"protocol": "per_space"}, UnknownNameError, ["'per_space'", "Did you mean 'per-space'"]),
     ({"metric": "gpa"}, UnknownNameError, ["'gpa'", "Did you mean 'gap'", "value"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 
@@ -170,9 +171,14 @@ def test_partial_evaluations_count_by_what_they_cost() -> None:
     # Spent 0.5, 1.0, 1.4, 2.0: after one evaluation the second trial is the last, after two the fourth.
     curves = regret_curves(table({("a", ""): [[0.9, 0.8, 0.7, 0.6]]}, spent=[0.5, 1.0, 1.4, 2.0]))
     assert curves.budget == 2 and np.allclose(curves.of("a"), [[0.8, 0.6]])
-    # A trial that ends beyond a whole evaluation shows only at the next one; a gap keeps the last.
-    gap = regret_curves(table({("a", ""): [[0.9, 0.8, 0.7]]}, spent=[1.0, 1.1, 2.9]))
-    assert np.allclose(gap.of("a"), [[0.9, 0.8, 0.7]])
+    # A trial that ends beyond a whole evaluation shows only at the next one.
+    late = regret_curves(table({("a", ""): [[0.9, 0.8, 0.7]]}, spent=[1.0, 1.1, 2.9]))
+    assert np.allclose(late.of("a"), [[0.9, 0.8, 0.7]])
+    # One that costs two leaves the value before it standing; as the first, it leaves none.
+    costly = regret_curves(table({("a", ""): [[0.9, 0.7]]}, spent=[1.0, 3.0]))
+    assert np.allclose(costly.of("a"), [[0.9, 0.9, 0.7]])
+    with pytest.raises(InvalidSettingError, match=r"'a'.* costs more than one full evaluation"):
+        regret_curves(table({("a", ""): [[0.9, 0.7]]}, spent=[2.0, 3.0]))
 
 
 def test_multi_fidelity_records_of_a_real_loop_can_be_compared() -> None:
@@ -215,7 +221,7 @@ def test_unequal_budgets_and_unknown_regret_are_refused() -> None:
 
 def test_unknown_references_and_late_trials_are_refused() -> None:
     records = table(TWO_AGENTS)
-    with pytest.raises(UnknownNameError, match="reference agent 'c'.*Allowed: a, b"):
+    with pytest.raises(UnknownNameError, match=r"reference agent 'c'.*Allowed: a, b"):
         summarise(records, "c")
     for trial in (0, 5, 2.0):
         with pytest.raises(InvalidSettingError, match=rf"Trial {trial} is not in 1 \.\. 4.*larger budget"):
@@ -235,9 +241,9 @@ def test_tables_show_intervals_comparisons_and_runs() -> None:
     assert f"0.3000 [{b['low']:.4f}, {b['high']:.4f}]" in lines[2]
     assert lines[3].startswith("| a (2 runs) | 0.7000 [") and lines[3].endswith("| 1/1/1 | 3 |")
     assert len({line.count("|") for line in lines}) == 1
-    console = Console(width=150, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=150, file=io.StringIO())
     console.print(comparison_table(summary))
-    text = console.export_text()
+    text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "made:up: 3 tasks x 1 seed, budget 4" in text
     assert f"0.3000 [{b['low']:.4f}, {b['high']:.4f}]" in text and "1/1/1" in text
 

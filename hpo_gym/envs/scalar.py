@@ -153,9 +153,8 @@ class HPOEnv(gym.Env[Any, Any]):
         self._state = state
         self._recorder.add(state)
         info = _plain(self.engine.info(state, outcome))
-        terminated = bool(outcome.terminated)
         observation = _first(self.engine.dynamics.observe(state))
-        return observation, float(outcome.reward), terminated, False, info
+        return observation, float(outcome.reward.item()), bool(outcome.terminated.item()), False, info
 
     def render(self) -> Any:
         """Draw the incumbent curve of the episode: an RGB array, or text in mode ``ansi``."""
@@ -169,14 +168,14 @@ class HPOEnv(gym.Env[Any, Any]):
 
 def _first(observation: Tensor | dict[str, Tensor]) -> Any:
     if isinstance(observation, dict):
-        return {key: value[0].cpu().numpy() for key, value in observation.items()}
-    return observation[0].cpu().numpy()
+        return {key: value.numpy(force=True)[0] for key, value in observation.items()}
+    return observation.numpy(force=True)[0]
 
 
 def _plain(info: Mapping[str, Tensor]) -> dict[str, Any]:
     """Return the single row of a batched info as Python numbers and NumPy arrays."""
     return {
         # A copy: a mask that never changes is one tensor, and callers may write into what they get.
-        key: value.item() if value.ndim == 1 else value[0].cpu().numpy().copy()
+        key: value.item() if value.ndim == 1 else value.numpy(force=True)[0].copy()
         for key, value in info.items()
     }

@@ -110,6 +110,12 @@ def regret_curves(records: RecordTable) -> RegretCurves:
     position = np.full((len(last), budget), -1)
     # Where several trials fall into one column, the last one written is the latest: rows are in order.
     position[episode, column] = np.arange(len(episode))
+    if (position[:, 0] < 0).any():
+        first = int(position[:, 0].argmin())
+        raise InvalidSettingError(
+            f"The first trial of {named(first)} costs more than one full evaluation: regret after 1 is undefined. "
+            "Record spent in full evaluations."
+        )
     position = np.maximum.accumulate(position, axis=1)
     curves = frame["regret"].to_numpy()[order][position].reshape(*shape, budget)
     agents = sorted({agent for agent, _ in contenders})

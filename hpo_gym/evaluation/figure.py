@@ -97,7 +97,8 @@ def _label_axes(axes: Any, records: RecordTable, curves: RegretCurves, split: st
     spaces = ", ".join(sorted({space for _, space, _ in curves.tasks}))
     seeds = f"{curves.seeds} seed{'s' if curves.seeds > 1 else ''}"
     tasks = f"{len(curves.tasks)} task{'s' if len(curves.tasks) > 1 else ''}"
-    axes.set_title(f"{spaces}, {split} split: {tasks} \u00d7 {seeds}", fontsize=11)
+    part = "all splits" if split == "all" else f"{split} split"
+    axes.set_title(f"{spaces}, {part}: {tasks} \u00d7 {seeds}", fontsize=11)
     partial = bool((records.frame["spent"] < records.frame["trial"] - 1e-3).any())
     axes.set_xlabel("budget spent (full evaluations)" if partial else "trial")
     shown = "mean over tasks, 95 % interval" if len(curves.tasks) > 1 else "one task"
@@ -106,6 +107,9 @@ def _label_axes(axes: Any, records: RecordTable, curves: RegretCurves, split: st
     low, high = axes.get_ylim()
     if low < floor:
         axes.set_ylim(bottom=floor * 0.9)
+    if any(float(values.mean(axis=0).min()) < floor for values in curves.values.values()):
+        note = f"regrets below {floor:.0e} are drawn here"
+        axes.annotate(note, (0.98, 0.03), xycoords="axes fraction", ha="right", fontsize=8, color="#444444")
     if high / max(low, floor) < 30.0:
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
         axes.yaxis.set_major_formatter("{x:g}")

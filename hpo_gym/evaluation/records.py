@@ -100,7 +100,7 @@ class RecordTable:
         first = table.frame[table.frame["trial"] == 1]
         twice = first[first.duplicated(_CELL)]
         if len(twice):
-            cell = ", ".join(f"{name}={twice.iloc[0][name]!r}" for name in _CELL)
+            cell = ", ".join(f"{name}={twice.iloc[0][name]}" for name in _CELL if twice.iloc[0][name] != "")
             raise InvalidSettingError(
                 f"{len(twice)} episode(s) are in several record tables, the first being {cell}. Join every table "
                 "once, and tell training runs of one agent apart by Contender.run."

@@ -18,13 +18,16 @@ def comparison_table(summary: Mapping[str, Any]) -> Table:
         summary: What :func:`~hpo_gym.evaluation.summarise` returned.
     """
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=_title(summary), caption=_caption(summary), caption_justify="left")
+    # Text, because in a plain string rich would read "[...]" as markup and ":up:" as a picture.
+    title, caption = Text(_title(summary)), Text(_caption(summary), justify="left")
+    table = Table(title=title, caption=caption)
     header, *rows = _cells(summary)
     for index, name in enumerate(header):
-        table.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
+        table.add_column(Text(name), justify="left" if index == 0 else "right", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     return table
 
 

@@ -84,13 +84,18 @@ class ActionRule(ABC):
         """Return the configuration to start from and its grid level; only grid steps move it."""
         return u, torch.zeros_like(u, dtype=torch.int64)
 
+    def _active(self, u: Tensor, state: EpisodeState) -> Tensor:
+        """Return the activity of ``u``; without conditions it is that of any other configuration."""
+        return self.space.active(u) if self.space.has_conditions else state.active
+
     def _check_discrete(self, action: Tensor, batch: int) -> Tensor:
         if action.shape != (batch,) or action.is_floating_point() or action.dtype == torch.bool:
             raise InvalidActionError(
                 f"Expected {batch} integer action(s) of shape [{batch}] in 0 .. "
                 f"{self.num_actions - 1}, got {action.dtype} of shape {list(action.shape)}."
             )
-        if not bool(((action >= 0) & (action < self.num_actions)).all()):
+        least, most = (action, action) if batch == 1 else torch.aminmax(action)
+        if not 0 <= int(least) <= int(most) < self.num_actions:
             raise InvalidActionError(
                 f"Actions must lie in 0 .. {self.num_actions - 1}, got {int(action.min())} .. {int(action.max())}."
             )
@@ -117,32 +122,39 @@ class GridStep(ActionRule):
         index = torch.arange(self.num_actions, device=space.device)
         self._column = index // 2
         self._direction = (index % 2) * 2 - 1
+        moves = torch.zeros(self.num_actions, space.dimension + 1, dtype=torch.int64, device=space.device)
+        moves[index, self._column] = self._direction
+        self._moves = moves[:, : space.dimension].contiguous()
+        self._fidelity_moves = moves[:, space.dimension].contiguous()
+        self._bottom = torch.zeros_like(self.top)
+        self._first = torch.arange(space.dimension, device=space.device) * self._width
+        # Level at which an action can do nothing: the lowest one for a step down, the highest for a step up.
+        own = 2 * space.dimension
+        self._own_column = self._column[:own].contiguous()
+        self._end = torch.where(self._direction[:own] > 0, self.top[self._own_column], 0)
 
     def propose(self, state: EpisodeState, action: Tensor) -> Proposal:
-        column, direction = self._column[action], self._direction[action]
         fidelity, fidelity_level = None, state.fidelity_level
         if self.shares is not None:
-            moves_fidelity = column == self.space.dimension
-            fidelity_level = (fidelity_level + direction * moves_fidelity).clamp(0, len(self.shares) - 1)
+            fidelity_level = (fidelity_level + self._fidelity_moves[action]).clamp(0, len(self.shares) - 1)
             fidelity = self.shares[fidelity_level]
-            direction = direction * ~moves_fidelity
-            column = column.clamp(max=self.space.dimension - 1)
-        column = column[:, None]
-        direction = direction[:, None] * state.active.gather(1, column)
-        target = state.level.gather(1, column) + direction
-        target = torch.minimum(target, self.top[column]).clamp(min=0)
-        level = state.level.scatter(1, column, target)
-        u = state.u.scatter(1, column, self._flat[column * self._width + target])
+        move = self._moves.index_select(0, action)
+        if self.space.has_conditions:
+            move = move * state.active
+        level = torch.clamp(state.level + move, self._bottom, self.top)
+        u = self._flat.take(level + self._first)
         if self.space.has_forbidden:
+            # A legal start may lie beside the grid: what does not move stays where it is.
+            u = torch.where(self._moves.index_select(0, action) != 0, u, state.u)
             legal = self.space.legal(u)[:, None]
             u = torch.where(legal, u, state.u)
             level = torch.where(legal, level, state.level)
-        return Proposal(u, self.space.active(u), level, fidelity, fidelity_level)
+        return Proposal(u, self._active(u, state), level, fidelity, fidelity_level)
 
     def mask(self, state: EpisodeState) -> Tensor:
-        down = (state.level > 0) & state.active
-        up = (state.level < self.top) & state.active
-        mask = torch.stack([down, up], 2).flatten(1)
+        mask = state.level.index_select(1, self._own_column) != self._end
+        if self.space.has_conditions:
+            mask = mask & state.active.index_select(1, self._own_column)
         if self.space.has_forbidden:
             mask &= self._neighbours_legal(state)
         if self.shares is not None:
@@ -212,7 +224,7 @@ class GridChoice(ActionRule):
             fidelity = self.shares[fidelity_level]
             action = action // self._factor
         u = self.grid.configuration(action)
-        return Proposal(u, self.space.active(u), state.level, fidelity, fidelity_level)
+        return Proposal(u, self._active(u, state), state.level, fidelity, fidelity_level)
 
     def mask(self, state: EpisodeState) -> Tensor:
         if self._legal is not None:
@@ -241,7 +253,7 @@ class Continuous(ActionRule):
             fidelity = torch.exp(self._log_least * (1.0 - action[:, -1]))
             action = action[:, :-1]
         u = self.space.snap(action)
-        return Proposal(u, self.space.active(u), state.level, fidelity, state.fidelity_level)
+        return Proposal(u, self._active(u, state), state.level, fidelity, state.fidelity_level)
 
     def mask(self, state: EpisodeState) -> None:
         return None

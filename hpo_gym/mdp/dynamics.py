@@ -163,10 +163,12 @@ class Dynamics:
             share = torch.minimum(share, self.settings.budget - state.spent)
             fidelity = self._natural_fidelity(share)
         evaluation = self.suite.evaluate(state.task, proposal.u, proposal.active, fidelity)
-        score, legal = evaluation.score, torch.ones_like(proposal.active[:, 0])
+        score = evaluation.score
         if self.space.has_forbidden:
             legal = self.space.legal(proposal.u)
             score = score * legal
+        else:
+            legal = torch.ones_like(share, dtype=torch.bool)
         gained = score - state.incumbent > IMPROVEMENT_TOLERANCE
         incumbent = torch.where(gained, score, state.incumbent)
         reward = self._reward(state.task, score, state.score, state.incumbent, incumbent)

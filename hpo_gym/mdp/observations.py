@@ -56,14 +56,16 @@ class ObservationRule(ABC):
         self.suite = suite
         self.settings = settings
         self.trials = trials
-        self._budget = float(settings.budget)
+        self._one = torch.ones(1, device=suite.device)
+        self._share_of_budget = 1.0 / settings.budget
+        self._conditional = suite.space.has_conditions
 
     @abstractmethod
     def observe(self, state: EpisodeState) -> Observation:
         """Return the observation of a batch; it shares no memory with the state."""
 
     def _budget_left(self, state: EpisodeState) -> Tensor:
-        return (1.0 - state.spent / self._budget).clamp(min=0.0)
+        return torch.sub(self._one, state.spent, alpha=self._share_of_budget).clamp_(min=0.0)
 
 
 class FlatObservation(ObservationRule):
@@ -88,14 +90,21 @@ class FlatObservation(ObservationRule):
         bound = META_FEATURE_BOUND
         meta = ObservationPart("meta_features", suite.meta_features.shape[1], -bound, bound)
         self.parts = tuple(parts) if meta.width == 0 else (meta, *parts)
+        self._all_active = torch.ones(1, dimension, device=suite.device)
 
     def observe(self, state: EpisodeState) -> Tensor:
-        active = state.active.float()
+        if self._conditional:
+            active = state.active.float()
+            u = state.u * active
+        else:
+            active, u = self._all_active.expand(len(state.task), -1), state.u
         blocks = [
-            self.suite.meta_features[state.task],
-            state.u * active,
+            self.suite.meta_features.index_select(0, state.task),
+            u,
             active,
-            torch.stack([state.score, state.incumbent, self._budget_left(state)], 1),
+            state.score[:, None],
+            state.incumbent[:, None],
+            self._budget_left(state)[:, None],
         ]
         if self.settings.multi_fidelity:
             blocks.append(state.fidelity[:, None])

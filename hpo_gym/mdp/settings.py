@@ -50,7 +50,8 @@ class EpisodeSettings:
             task's known range. It uses knowledge of the test objective: for training only.
         start: Which configuration is evaluated at reset: the space's ``default``, a ``random`` one,
             a ``fixed`` one (``start_configuration``), or ``none``: the agent's first action is
-            the first evaluation (not with ``grid_step``).
+            the first evaluation (not with ``grid_step``). With ``grid_step`` the start is moved to the
+            nearest grid point.
         start_configuration: Hyperparameter values by name, for ``start="fixed"``. Names left out
             keep their default.
         levels: Grid levels ``L`` per numeric hyperparameter; ``None`` means 10 for ``grid_step`` and

@@ -156,7 +156,9 @@ class SearchSpace(nn.Module):
         scale, offset, lower, upper = self._bounds(u)
         value = torch.addcmul(offset, u, scale)
         if self._any_log:
-            value = torch.where(self._is_log, value.exp(), value)
+            # exp(89) is inf in float32, and inf times the 0 that where hands back is a NaN gradient.
+            exponent = value.masked_fill(~self._is_log, 0.0) if value.requires_grad else value
+            value = torch.where(self._is_log, exponent.exp(), value)
         if self._any_integer:
             value = torch.where(self._is_integer, value.round(), value)
         if self._any_choice:

@@ -28,9 +28,18 @@ class YahpoInputs(torch.nn.Module):
         fidelity: The fidelity; its input is in ``continuous``.
     """
 
-    template: Tensor
-    codes: Tensor
     instances: Tensor
+    _source: Tensor
+    _scale: Tensor
+    _offset: Tensor
+    _lower: Tensor
+    _upper: Tensor
+    _is_log: Tensor
+    _is_integer: Tensor
+    _is_choice: Tensor
+    _always: Tensor
+    _codes: Tensor
+    _bases: Tensor
 
     def __init__(
         self,
@@ -45,69 +54,87 @@ class YahpoInputs(torch.nn.Module):
     ) -> None:
         super().__init__()
         self.space = space
-        names = list(space.names)
-        self._order_continuous = [i for i, name in enumerate(continuous) if name in names]
-        self._order_categorical = [i for i, name in enumerate(categorical) if name in names]
-        template = torch.zeros(len(continuous))
-        for i, name in enumerate(continuous):
-            if name in fixed:
-                template[i] = float(fixed[name])  # type: ignore[arg-type]
+        self._width = len(continuous)
         self._fidelity_column = list(continuous).index(fidelity.name)
-        template[self._fidelity_column] = fidelity.upper
-        code_template = torch.zeros(len(categorical), dtype=torch.int32)
-        for i, name in enumerate(categorical):
-            if name in fixed:
-                code_template[i] = encoding[name][str(fixed[name])]
-        self._instance_column = None if instance_name is None else list(categorical).index(instance_name)
-        self._index("from_continuous", [names.index(continuous[i]) for i in self._order_continuous])
-        self._index("to_continuous", self._order_continuous)
-        self._index("from_categorical", [names.index(categorical[i]) for i in self._order_categorical])
-        self._index("to_categorical", self._order_categorical)
-        offsets, codes = [], []
-        for i in self._order_categorical:
-            column = space.spec.columns[names.index(categorical[i])]
-            offsets.append(len(codes))
-            values = column.choices if column.choices else _integers(column.lower, column.upper)
-            codes.extend(encoding[categorical[i]][str(value)] for value in values)
-        lowest = [
-            0.0
-            if space.spec.columns[names.index(categorical[i])].choices
-            else space.spec.columns[names.index(categorical[i])].lower
-            for i in self._order_categorical
-        ]
-        self._index("offsets", offsets)
-        self.register_buffer("lowest", torch.tensor(lowest), persistent=False)
-        self.register_buffer("codes", torch.tensor(codes, dtype=torch.int32), persistent=False)
-        self.register_buffer("template", template, persistent=False)
-        self.register_buffer("code_template", code_template, persistent=False)
-        tasks = torch.tensor(list(instances or [0]), dtype=torch.int32)
-        self.register_buffer("instances", tasks, persistent=False)
+        tasks = list(instances or [0])
+        values = {**fixed, fidelity.name: fidelity.upper}
+        # What is no hyperparameter is a constant, whatever column it is said to come from.
+        source, constants = [], []
+        for name in (*continuous, *categorical):
+            known = name in space.names
+            source.append(space.names.index(name) if known else 0)
+            constants.append(0.0 if known or name in categorical else float(values.get(name, 0.0)))  # type: ignore[arg-type]
+        free = torch.tensor([name in space.names for name in (*continuous, *categorical)])
+        index = torch.tensor(source, dtype=torch.int64)
+        constant = torch.tensor(constants)
+        bounds = {name: getattr(space, f"_{name}32").cpu()[index] for name in ("scale", "offset", "lower", "upper")}
+        self._keep("source", index)
+        self._keep("scale", torch.where(free, bounds["scale"], 0.0))
+        for name in ("offset", "lower", "upper"):
+            self._keep(name, torch.where(free, bounds[name], constant))
+        for name in ("log", "integer", "choice"):
+            flags = getattr(space, f"_is_{name}").cpu()[index] & free
+            setattr(self, f"_any_{name}", bool(flags.any()))
+            self._keep(f"is_{name}", flags)
+        self._keep("always", ~free)
+        codes, bases = self._code_table(categorical, encoding, fixed, tasks, instance_name)
+        self._keep("codes", codes)
+        self._keep("bases", bases)
+        self.register_buffer("instances", torch.tensor(tasks, dtype=torch.int32), persistent=False)
 
-    def _index(self, name: str, values: Sequence[int]) -> None:
-        self.register_buffer(name, torch.tensor(values, dtype=torch.int64), persistent=False)
+    def _keep(self, name: str, tensor: Tensor) -> None:
+        self.register_buffer(f"_{name}", tensor, persistent=False)
+
+    def _code_table(
+        self,
+        categorical: Sequence[str],
+        encoding: Mapping[str, Mapping[str, int]],
+        fixed: Mapping[str, object],
+        instances: Sequence[int],
+        instance_name: str | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return all codes in a row, and where those of each input begin, by task: ``[N, C]``."""
+        codes: list[int] = []
+        bases = torch.zeros(len(instances), len(categorical), dtype=torch.int64)
+        for column, name in enumerate(categorical):
+            bases[:, column] = len(codes)
+            if name == instance_name:
+                bases[:, column] += torch.arange(len(instances))
+                codes += instances
+            elif name in self.space.names:
+                about = self.space.spec.columns[self.space.names.index(name)]
+                values = about.choices if about.choices else _integers(about.lower, about.upper)
+                codes += [encoding[name][str(value)] for value in values]
+                if not about.choices:
+                    bases[:, column] -= int(about.lower)
+            else:
+                codes.append(encoding[name][str(fixed[name])] if name in fixed else 0)
+        return torch.tensor(codes, dtype=torch.int32), bases
 
     def forward(self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return ``x_cat`` int32 ``[B, C]`` and ``x_cont`` float32 ``[B, R]``; inactive inputs are 0."""
-        value = self.space.numbers(u)
+        # The same arithmetic as SearchSpace.numbers, on the columns of the graph instead of the space: at a batch
+        # of one each operation costs more than its numbers, and writing columns into a template takes many.
+        value = torch.addcmul(self._offset, u.index_select(1, self._source), self._scale)
+        if self._any_log:
+            exponent = value.masked_fill(~self._is_log, 0.0) if value.requires_grad else value
+            value = torch.where(self._is_log, exponent.exp(), value)
+        if self._any_integer:
+            value = torch.where(self._is_integer, value.round(), value)
+        if self._any_choice:
+            value = torch.where(self._is_choice, value.floor(), value)
+        value = torch.clamp(value, self._lower, self._upper)
+        on = None
         if self.space.has_conditions:
-            value = value * active
-        batch = len(task)
-        continuous = self.template.expand(batch, -1).index_copy(
-            1,
-            self.to_continuous,
-            value[:, self.from_continuous],  # type: ignore[arg-type, index]
-        )
+            on = active.index_select(1, self._source) | self._always
+        continuous = value[:, : self._width]
+        position = value.detach()[:, self._width :].long() + self._bases.index_select(0, task)
+        codes = self._codes.take(position)
+        if on is not None:
+            continuous = continuous * on[:, : self._width]
+            codes = codes * on[:, self._width :]
         if fidelity is not None:
             continuous[:, self._fidelity_column] = fidelity
-        codes = self.code_template.expand(batch, -1).clone()  # type: ignore[operator, union-attr]
-        if self._order_categorical:
-            picked = value.detach()[:, self.from_categorical] - self.lowest  # type: ignore[index, operator]
-            code = self.codes[picked.long().clamp(min=0) + self.offsets]  # type: ignore[operator]
-            if self.space.has_conditions:
-                code = code * active[:, self.from_categorical]  # type: ignore[index]
-            codes[:, self.to_categorical] = code  # type: ignore[index]
-        if self._instance_column is not None:
-            codes[:, self._instance_column] = self.instances[task]
         return codes, continuous
 
 
@@ -151,5 +178,6 @@ class YahpoSurrogate(Surrogate):
 
         inputs = copy.copy(self.inputs)
         inputs._buffers = dict(self.inputs._buffers)
-        inputs._buffers["instances"] = self.inputs.instances[list(tasks)]
+        for name in ("instances", "_bases"):
+            inputs._buffers[name] = getattr(self.inputs, name)[list(tasks)]
         return YahpoSurrogate(inputs, self.graph, self.metrics, self.fidelity)  # type: ignore[arg-type]

@@ -74,8 +74,7 @@ class AgentCase:
         observation, info = env.reset(seed=0)
         untouched = torch.random.get_rng_state()
         actions = [
-            agent.act(observation, info.get("action_mask"), generator(seed, "testing"), explore=True)
-            for seed in (0, 0)
+            agent.act(observation, info.get("action_mask"), generator(seed, "testing"), explore=True) for seed in (0, 0)
         ]
         assert torch.equal(actions[0], actions[1])
         assert torch.equal(untouched, torch.random.get_rng_state()), "the global generator was used"

@@ -178,7 +178,7 @@ def test_wrong_columns_are_named(shared, changes, error, says):
 
 
 def test_missing_empty_truncated_and_foreign_files_are_refused(tmp_path, shared):
-    with pytest.raises(DataMissingError, match="nothing.csv"):
+    with pytest.raises(DataMissingError, match=r"nothing\.csv"):
         load_suite("runs", str(tmp_path / "nothing.csv"), **COLUMNS)
     empty = tmp_path / "empty.csv"
     empty.write_text("")

@@ -23,16 +23,14 @@ class TorchToNumpy(VectorWrapper[Any, Any, Any]):
     def __init__(self, env: HPOVectorEnv) -> None:
         super().__init__(env)
 
-    def reset(  # type: ignore[override]
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin an episode in every row."""
         observation, info = self.env.reset(seed=seed, options=options)
         return _to_numpy(observation), _to_numpy(info)
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Advance every row by one trial."""
-        return tuple(_to_numpy(part) for part in self.env.step(np.asarray(actions)))  # type: ignore[return-value]
+        return tuple(_to_numpy(part) for part in self.env.step(np.asarray(actions)))
 
 
 def _to_numpy(value: Any) -> Any:

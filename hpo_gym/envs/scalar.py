@@ -78,7 +78,7 @@ class HPOEnv(gym.Env[Any, Any]):
     * v0: first release
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array", "ansi"], "render_fps": 4}
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array", "ansi"], "render_fps": 4}  # type: ignore[misc]
 
     def __init__(
         self,

@@ -109,7 +109,7 @@ class HPOVectorEnv(VectorEnv[Any, Any, Any]):
             raise gym.error.ResetNeeded("Call env.reset() before anything else.")
         return self._state
 
-    def reset(  # type: ignore[override]
+    def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
         """Begin an episode in every row.

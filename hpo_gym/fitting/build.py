@@ -18,6 +18,7 @@ from hpo_gym.fitting.train import fit_compact
 from hpo_gym.sources import load_suite
 from hpo_gym.sources.bundle_files import write_bundle
 from hpo_gym.surrogates.compact import CompactSurrogate
+from hpo_gym.surrogates.yahpo import YahpoSurrogate
 from hpo_gym.tasks.optimum import OptimumSearch, find_known_range
 from hpo_gym.tasks.suite import KnownRange, SuiteSpec, TaskSuite
 
@@ -90,7 +91,9 @@ def _keep(
         samples.random[rows],
     )
     known = KnownRange(known.worst[kept], known.median[kept], known.best[kept], known.best_u[kept], known.method)
-    surrogate = suite.surrogate.subset(kept)
+    original = suite.surrogate
+    assert isinstance(original, YahpoSurrogate)  # what load_suite("yahpo") returns
+    surrogate = original.subset(kept)
     spec: SuiteSpec = dataclasses.replace(suite.spec, tasks=tuple(suite.tasks[index] for index in kept))
     kept_suite = TaskSuite(spec, suite.space, surrogate, suite.meta_features[kept], known)
     return kept_suite, known, samples

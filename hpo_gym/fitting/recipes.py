@@ -43,7 +43,7 @@ class RunRecipe:
     space: str
     file: str
     flow: int
-    settings: RunFitSettings = RunFitSettings()
+    settings: RunFitSettings = field(default_factory=RunFitSettings)
     metric: str = "predictive_accuracy"
     log: tuple[str, ...] = ()
     rename: dict[str, str] = field(default_factory=dict)

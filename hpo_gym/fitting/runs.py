@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ class RunFitSettings:
         seed: Root of the seed tree.
     """
 
-    architecture: CompactArchitecture = CompactArchitecture(64, 48, 1)
+    architecture: CompactArchitecture = field(default_factory=lambda: CompactArchitecture(64, 48, 1))
     members: int = 4
     steps: int = 3_000
     batch: int = 1_024

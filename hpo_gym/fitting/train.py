@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +35,7 @@ class FitSettings:
         seed: Root of the seed tree.
     """
 
-    architecture: CompactArchitecture = CompactArchitecture()
+    architecture: CompactArchitecture = field(default_factory=lambda: CompactArchitecture())
     samples_per_task: int = 20_000
     elite_rounds: int = 2
     steps: int = 6_000

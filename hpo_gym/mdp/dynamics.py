@@ -108,10 +108,7 @@ class Dynamics:
         batch, device = len(task), task.device
         if start is None:
             start = self._start
-        if start is None:
-            u = self.space.sample(batch, draws)
-        else:
-            u = self.space.snap(start.expand(batch, -1)).clone()
+        u = self.space.sample(batch, draws) if start is None else self.space.snap(start.expand(batch, -1)).clone()
         u, level = self.actions.start_level(u)
         zero = torch.zeros(batch, device=device)
         count = torch.zeros(batch, dtype=torch.int64, device=device)

@@ -60,7 +60,8 @@ def load_bundled(
     )
     known = None
     if spec.metric == header["metric"]:
-        known = KnownRange(*(tensors[f"range.{part}"].float() for part in _RANGE), method=header["range_method"])
+        worst, median, best, best_u = (tensors[f"range.{part}"].float() for part in _RANGE)
+        known = KnownRange(worst, median, best, best_u, header["range_method"])
     features = suite_meta_features(name, protocol, tasks)
     return TaskSuite(spec, SearchSpace(specification), surrogate, features, known)
 

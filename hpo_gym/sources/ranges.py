@@ -69,8 +69,6 @@ def load_range(name: str, tasks: Sequence[TaskRef]) -> KnownRange | None:
         if not all(str(ref) in rows for ref in tasks):
             continue
         pick = torch.tensor([rows[str(ref)] for ref in tasks])
-        return KnownRange(
-            *(tensors[key][pick] for key in ("worst", "median", "best", "best_u")),
-            method=metadata["method"],
-        )
+        worst, median, best, best_u = (tensors[key][pick] for key in ("worst", "median", "best", "best_u"))
+        return KnownRange(worst, median, best, best_u, metadata["method"])
     return None

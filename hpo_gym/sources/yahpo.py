@@ -116,8 +116,8 @@ def _space(
         instances = spec.columns[spec.position(card.instance_name)].choices
         changes[card.instance_name] = instances[0]
     spec, fixed = spec.restrict(changes).drop_constants()
-    for name in (card.fidelity.name, card.instance_name):
-        fixed.pop(name or "", None)
+    for given in (card.fidelity.name, card.instance_name):
+        fixed.pop(given or "", None)
     return spec, fixed, instances
 
 

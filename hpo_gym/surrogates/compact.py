@@ -57,6 +57,15 @@ class CompactSurrogate(Surrogate):
         fidelity: The fidelity, or ``None``.
     """
 
+    _numeric: Tensor
+    _choice: Tensor
+    _conditional: Tensor
+    _offsets: Tensor
+    _sizes: Tensor
+    _last: Tensor
+    _minus_one: Tensor
+    _full: Tensor
+
     def __init__(
         self,
         space: SpaceSpec,
@@ -87,6 +96,11 @@ class CompactSurrogate(Surrogate):
             offsets.append(total + 1)
             total += size + 1
         self.register_buffer("_sizes", torch.tensor(sizes, dtype=torch.float32), persistent=False)
+        self._register_index("last", [size - 1 for size in sizes])
+        self.register_buffer("_minus_one", torch.full((1,), -1.0), persistent=False)
+        # A full evaluation, on both scales.
+        self.register_buffer("_full", torch.ones(1, 2), persistent=False)
+        self._any_conditional, self._any_choice = bool(conditional), bool(choice)
         self._register_index("offsets", offsets)
         self._choices_inactive = any(i in space.conditions for i in choice)
         self._numeric_inactive = any(i in space.conditions for i in numeric)
@@ -106,39 +120,44 @@ class CompactSurrogate(Surrogate):
 
     def features(self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return numeric inputs ``[B, I]`` and rows of the embedding table ``[B, 1 + choices]``."""
-        numeric = u[:, self._numeric] * 2.0 - 1.0  # type: ignore[index]
+        numeric = torch.add(self._minus_one, u.index_select(1, self._numeric), alpha=2.0)
         if self._numeric_inactive:
-            numeric = numeric * active[:, self._numeric]  # type: ignore[index]
+            numeric = numeric * active.index_select(1, self._numeric)
         blocks = [numeric]
-        if len(self._conditional) > 0:  # type: ignore[arg-type]
-            blocks.append(active[:, self._conditional].to(u.dtype))  # type: ignore[index]
+        if self._any_conditional:
+            blocks.append(active.index_select(1, self._conditional).to(u.dtype))
         if self.fidelity is not None:
-            low, high = self.fidelity.lower, self.fidelity.upper
-            value = torch.full_like(u[:, 0], high) if fidelity is None else fidelity
-            linear = (value - low) * (2.0 / (high - low)) - 1.0
-            logarithmic = torch.log(value / low) * (2.0 / math.log(high / low)) - 1.0
-            blocks.append(torch.stack([linear, logarithmic], 1))
+            blocks.append(self._full.expand(len(u), -1) if fidelity is None else self._scales(fidelity))
         rows = task[:, None]
-        if len(self._choice) > 0:  # type: ignore[arg-type]
-            sizes: Tensor = self._sizes  # type: ignore[assignment]
-            choice = (u[:, self._choice] * sizes).long()  # type: ignore[index]
-            choice = torch.minimum(choice, (sizes - 1).long())
+        if self._any_choice:
+            choice = (u.index_select(1, self._choice) * self._sizes).long()
+            choice = torch.minimum(choice, self._last)
             if self._choices_inactive:
-                choice = torch.where(active[:, self._choice], choice, -1)  # type: ignore[index]
-            rows = torch.cat([rows, choice + self._offsets], 1)  # type: ignore[operator]
+                choice = torch.where(active.index_select(1, self._choice), choice, -1)
+            rows = torch.cat([rows, choice + self._offsets], 1)
         return torch.cat(blocks, 1) if len(blocks) > 1 else numeric, rows
+
+    def _scales(self, fidelity: Tensor) -> Tensor:
+        """Return a fidelity ``[B]`` on its linear and its logarithmic scale, each -1 .. 1: ``[B, 2]``."""
+        assert self.fidelity is not None
+        low, high = self.fidelity.lower, self.fidelity.upper
+        linear = (fidelity - low) * (2.0 / (high - low)) - 1.0
+        logarithmic = torch.log(fidelity / low) * (2.0 / math.log(high / low)) - 1.0
+        return torch.stack([linear, logarithmic], 1)
 
     def latent(self, task: Tensor, numeric: Tensor, rows: Tensor) -> Tensor:
         """Return ``z``, ``[B, K]``, from :meth:`features`."""
         h = F.embedding_bag(rows, self.table, mode="sum")
         h = torch.addmm(h, numeric, self.input)
         inner = self.architecture.inner
+        gates = self.gates.index_select(0, task)
         for index, (expand, contract) in enumerate(zip(self.expand, self.contract, strict=True)):
-            wide = expand(h)
-            gate = wide[:, inner:] + self.gates[task, index * inner : (index + 1) * inner]
-            h = h + contract(wide[:, :inner] * F.relu(gate))
-        heads = self.heads[task]
-        return (F.relu(h)[:, None, :] * heads).sum(2) + self.bias[task]
+            # Functions instead of modules: at a batch of one, calling a module costs as much as its work.
+            wide = F.linear(h, expand.weight, expand.bias)
+            gate = wide[:, inner:] + gates[:, index * inner : (index + 1) * inner]
+            h = h + F.linear(wide[:, :inner] * gate.relu_(), contract.weight, contract.bias)
+        heads = self.heads.index_select(0, task)
+        return (F.relu(h)[:, None, :] * heads).sum(2) + self.bias.index_select(0, task)
 
     def predict(self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None = None) -> Tensor:
         if len(task) <= _CPU_CHUNK or u.device.type != "cpu":
@@ -151,7 +170,8 @@ class CompactSurrogate(Surrogate):
 
     def _predict(self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None) -> Tensor:
         numeric, rows = self.features(task, u, active, fidelity)
-        return self.quantiles(task, self.latent(task, numeric, rows))
+        values: Tensor = self.quantiles(task, self.latent(task, numeric, rows))
+        return values
 
     def header(self) -> dict[str, Any]:
         """Return what :meth:`from_state` needs beside the tensors, as JSON-able values."""

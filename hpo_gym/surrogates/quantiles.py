@@ -31,10 +31,19 @@ class QuantileMap(nn.Module):
     """
 
     knots: Tensor
+    _rises: Tensor
+    _first: Tensor
+    _zero: Tensor
 
     def __init__(self, knots: Tensor) -> None:
         super().__init__()
         self.register_buffer("knots", knots.float())
+        count, tasks, width = knots.shape
+        first = torch.arange(tasks)[:, None] * width + torch.arange(count) * (tasks * width)
+        self.register_buffer("_first", first.to(knots.device), persistent=False)
+        self.register_buffer("_zero", torch.full((1,), -LOWEST_Z / STEP_Z, device=knots.device), persistent=False)
+        self.register_buffer("_rises", _rises(self.knots), persistent=False)
+        self.register_load_state_dict_post_hook(_derive)
 
     @classmethod
     def fit(cls, samples: Tensor, best: Tensor, worst: Tensor) -> QuantileMap:
@@ -80,11 +89,17 @@ class QuantileMap(nn.Module):
 
     def forward(self, task: Tensor, z: Tensor) -> Tensor:
         """Map ``z`` back to values: ``(task [B], z [B, K]) -> [B, K]``; constant beyond the ends."""
-        count, tasks, width = self.knots.shape
-        position = ((z - LOWEST_Z) * (1.0 / STEP_Z)).clamp(0.0, width - 1.001)
+        position = torch.add(self._zero, z, alpha=1.0 / STEP_Z).clamp_(0.0, self.knots.shape[2] - 1.001)
         floor = position.detach().floor()
-        offset = torch.arange(count, device=z.device) * (tasks * width)
-        index = floor.long() + (task * width)[:, None] + offset
-        flat = self.knots.view(-1)
-        below = flat[index]
-        return below + (flat[index + 1] - below) * (position - floor)
+        index = floor.long() + self._first.index_select(0, task)
+        return torch.addcmul(self.knots.take(index), self._rises.take(index), position - floor)
+
+
+def _rises(knots: Tensor) -> Tensor:
+    """Return by how much each knot is exceeded by the next: ``[K, N, 86]``, 0 at the last."""
+    return torch.diff(knots, dim=-1, append=knots[..., -1:])
+
+
+def _derive(module: QuantileMap, incompatible: object) -> None:
+    """Renew after ``load_state_dict`` what is computed from the knots."""
+    module._rises.copy_(_rises(module.knots))

@@ -143,7 +143,8 @@ def katsuura(z: Tensor) -> Tensor:
     rough = ((scaled - scaled.round()).abs() / powers).sum(2)
     number = torch.arange(1, dimension + 1, device=z.device)
     factors = (1.0 + number * rough) ** (10.0 / dimension**1.2)
-    return 10.0 / dimension**2 * (factors.prod(1) - 1.0)
+    value: Tensor = 10.0 / dimension**2 * (factors.prod(1) - 1.0)
+    return value
 
 
 def griewank(z: Tensor) -> Tensor:

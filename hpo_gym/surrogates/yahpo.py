@@ -13,6 +13,11 @@ from hpo_gym.surrogates.onnx_compiler import OnnxModule
 
 __all__ = ["YahpoInputs", "YahpoSurrogate"]
 
+# Rows evaluated at once on a CPU with two threads. The widest activation (about 900 columns) then stays in the
+# second-level cache, and below the size that the C library's allocator hands back to the system after every use:
+# with 1,024 rows, a quarter of the time went into having the same pages mapped again.
+_CPU_ROWS = 256
+
 
 class YahpoInputs(torch.nn.Module):
     """Turns configurations of the unit cube into the raw inputs of a graph.
@@ -169,8 +174,11 @@ class YahpoSurrogate(Surrogate):
 
     def predict(self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None = None) -> Tensor:
         codes, continuous = self.inputs(task, u, active, fidelity)
-        out: Tensor = self.graph(codes, continuous)
-        return out
+        rows = _CPU_ROWS * max(1, torch.get_num_threads() // 2)
+        if len(task) <= rows or u.device.type != "cpu" or (continuous.requires_grad and torch.is_grad_enabled()):
+            out: Tensor = self.graph(codes, continuous)
+            return out
+        return torch.cat([self.graph(*part) for part in zip(codes.split(rows), continuous.split(rows), strict=True)])
 
     def subset(self, tasks: Sequence[int]) -> YahpoSurrogate:
         """Return the same surrogate for some of its tasks."""

@@ -1,8 +1,8 @@
 """``python -m hpo_gym.tasks.build_tables --data-dir DIR``: make the packaged tables of datasets and splits.
 
 Facts from OpenML (dataset and task ids, names, basic qualities), by way of: YAHPO's ``config_space.json`` files
-(instances), ``lcbench_task_to_dataset.csv``, ``openml_qualities.csv`` and ``openml_runs/task_qualities.json``. The dataset
-of an OpenML run's task is recognised by its qualities: tasks and datasets that agree in all of
+(instances), ``lcbench_task_to_dataset.csv``, ``openml_qualities.csv`` and ``openml_runs/task_qualities.json``. The
+dataset of an OpenML run's task is recognised by its qualities: tasks and datasets that agree in all of
 ``FINGERPRINT`` are the same dataset.
 """
 

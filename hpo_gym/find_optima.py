@@ -38,13 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _find(options: argparse.Namespace, space: str) -> None:
     from rich.progress import Progress
 
-    suite = load_suite(
-        options.source,
-        space,
-        metric=options.metric,
-        data_dir=options.data_dir,
-        restriction=options.restriction,
-    )
+    # Only some sources know restrictions; those without would refuse the argument.
+    more = {} if options.restriction == "default" else {"restriction": options.restriction}
+    suite = load_suite(options.source, space, metric=options.metric, data_dir=options.data_dir, **more)
     with Progress() as progress:
         bar = progress.add_task(space, total=1.0)
         known = find_known_range(

@@ -67,7 +67,9 @@ def test_all_instances_agree_with_onnxruntime(scenario: str, benchmark_module: A
 @pytest.mark.slow
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_all_instances_agree_with_onnxruntime_on_many_configurations(scenario: str, benchmark_module: Any) -> None:
-    check(benchmark_module.measure(scenario, 1000, seed=11), 1e-4)
+    # Twice the largest share of the full run (Brier score of rbv2_xgboost, 0.9e-4): which few rows of the
+    # defective part of that space are drawn is chance.
+    check(benchmark_module.measure(scenario, 1000, seed=11), 2e-4)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)

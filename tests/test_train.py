@@ -21,7 +21,7 @@ from agents.random_search import RandomSearchConfig
 from agents.run_folder import RunFolder
 from hpo_gym.errors import DataIntegrityError, DataMissingError, InvalidSettingError, UnknownNameError
 from hpo_gym.mdp import EpisodeSettings
-from hpo_gym.registration import packaged_cards
+from hpo_gym import registered_ids
 from hpo_gym.testing.agent_case import assert_same
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -216,7 +216,7 @@ def test_no_checkpoint_is_unpickled(tmp_path):
 def test_every_episode_setting_and_every_id_can_be_configured():
     names = set(EnvironmentConfig.__dataclass_fields__)
     assert set(EpisodeSettings.__dataclass_fields__) <= names
-    assert set(ENVIRONMENTS.values()) == {card.id for card in packaged_cards()}
+    assert set(ENVIRONMENTS.values()) == set(registered_ids())
 
 
 def test_unknown_keys_in_a_saved_configuration_are_named(tmp_path):

@@ -97,7 +97,7 @@ class ActionRule(ABC):
         least, most = (action, action) if batch == 1 else torch.aminmax(action)
         if not 0 <= int(least) <= int(most) < self.num_actions:
             raise InvalidActionError(
-                f"Actions must lie in 0 .. {self.num_actions - 1}, got {int(action.min())} .. {int(action.max())}."
+                f"Actions must lie in 0 .. {self.num_actions - 1}, got {int(least)} .. {int(most)}."
             )
         return action.to(self.space.device, torch.int64)
 
@@ -264,12 +264,13 @@ class Continuous(ActionRule):
                 f"Expected float actions of shape [{batch}, {self.action_dimension}], got "
                 f"{action.dtype} of shape {list(action.shape)}."
             )
-        # One comparison per end also catches NaN.
-        if not bool(((action >= 0.0) & (action <= 1.0)).all()):
+        # NaN is least and most of whatever holds it, and lies in no interval.
+        least, most = torch.aminmax(action)
+        if not 0.0 <= float(least) <= float(most) <= 1.0:
             raise InvalidActionError(
                 "Actions must lie in [0, 1]: they are points of the unit cube. Clip them, or "
                 f"rescale a policy's [-1, 1] outputs; got NaN or values in "
-                f"{float(action.min()):.4g} .. {float(action.max()):.4g}."
+                f"{float(least):.4g} .. {float(most):.4g}."
             )
         return action.to(self.space.device, torch.float32)
 

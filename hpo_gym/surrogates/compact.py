@@ -153,6 +153,7 @@ class CompactSurrogate(Surrogate):
         gates = self.gates.index_select(0, task)
         for index, (expand, contract) in enumerate(zip(self.expand, self.contract, strict=True)):
             # Functions instead of modules: at a batch of one, calling a module costs as much as its work.
+            assert isinstance(expand, nn.Linear) and isinstance(contract, nn.Linear)
             wide = F.linear(h, expand.weight, expand.bias)
             gate = wide[:, inner:] + gates[:, index * inner : (index + 1) * inner]
             h = h + F.linear(wide[:, :inner] * gate.relu_(), contract.weight, contract.bias)

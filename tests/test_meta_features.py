@@ -159,7 +159,9 @@ def test_the_published_table_names_its_source_and_holds_the_basic_qualities_only
     assert header == ["dataset", *QUALITIES]
     # Landmarkers are missing not at random, and training a model is what a policy should save.
     for name in header:
-        assert not any(word in name for word in ("AUC", "ErrRate", "Kappa", "DecisionStump", "kNN", "NaiveBayes", "J48"))
+        assert not any(
+            word in name for word in ("AUC", "ErrRate", "Kappa", "DecisionStump", "kNN", "NaiveBayes", "J48")
+        )
     assert len(lines) - 2 == len(qualities()) >= 120
 
 

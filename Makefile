@@ -30,7 +30,7 @@ $(STAMP):
 	@touch $@
 
 train: $(STAMP) ## Train the default agent on the embedded data, then compare it with random search
-	$(BIN)/python train.py name=$(RUN)
+	$(BIN)/python train.py name=$(RUN) overwrite=true
 	$(BIN)/python evaluate.py agents=[random,dqn] run=runs/$(RUN)
 	@echo "Plots:"; find runs/$(RUN) -name '*.png' | sed 's/^/  /'
 

@@ -43,6 +43,7 @@ class CurveRecorder:
         self._scores = torch.empty(0)
         self._incumbents = torch.empty(0)
         self._task = torch.empty(0)
+        self._spent = 0.0
 
     def begin(self, state: EpisodeState, rows: Tensor | None = None) -> None:
         """Forget the episodes of ``rows`` (default: all) and take the first trial of new ones."""
@@ -71,6 +72,9 @@ class CurveRecorder:
         rows, column = rows[begun], column[begun]
         self._scores[rows, column] = state.score.cpu()[begun]
         self._incumbents[rows, column] = state.incumbent.cpu()[begun]
+        first = (rows == 0).nonzero()
+        if len(first) > 0:
+            self._spent = float(state.spent.cpu()[begun][int(first[0])])
 
     def render(self) -> Any:
         """Return the picture, or ``None`` with a warning-free no-op when rendering is off."""
@@ -89,10 +93,12 @@ class CurveRecorder:
         span = float(shown.max() - shown.min()) or 1.0
         level = ((shown - shown.min()) / span * (len(_SPARKS) - 1)).round().long()
         sparks = "".join(_SPARKS[int(index)] for index in level)
-        return (
-            f"{suite.name} {suite.tasks[int(self._task[0])]}  trial {len(shown)}/"
-            f"{self._engine.settings.budget}  best {suite.describe(float(shown[-1]))}  {sparks}"
-        )
+        budget = self._engine.settings.budget
+        done = f"trial {len(shown)}/{budget}"
+        if self._engine.settings.multi_fidelity:
+            done = f"trial {len(shown)}, {self._spent:.1f} of {budget} evaluations"
+        task = suite.tasks[int(self._task[0])]
+        return f"{suite.name} {task}  {done}  best {suite.describe(float(shown[-1]))}  {sparks}"
 
     def _picture(self) -> np.ndarray[Any, Any]:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -119,7 +125,9 @@ class CurveRecorder:
             best = float(suite.to_metric(suite.known_range.best[task].cpu()))
             axes.axhline(best, color=_GREY, linestyle="--", linewidth=1, label="best known")
         unit = f" [{suite.metric.unit}]" if suite.metric.unit else ""
-        axes.set_xlim(1, max(2, self._engine.settings.budget))
+        # Cheap fidelities buy more trials than the budget counts.
+        made = int((~np.isnan(incumbents)).any(0).sum())
+        axes.set_xlim(1, max(2, self._engine.settings.budget, made))
         axes.set_xlabel("trial")
         axes.set_ylabel(suite.metric.name + unit)
         axes.set_title(f"{suite.name}: {suite.tasks[task]}")

@@ -60,15 +60,17 @@ def load_range(name: str, tasks: Sequence[TaskRef]) -> KnownRange | None:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata()
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
+            found, method = metadata["tasks"].split(), metadata["method"]
+            parts = [tensors[key] for key in ("worst", "median", "best", "best_u")]
+        except (SafetensorError, KeyError, TypeError) as error:
+            # A file of the same format without metadata has None instead of them.
             raise DataIntegrityError(
                 f"{path} is corrupt ({error}). Delete it and run `python -m hpo_gym.find_optima`."
             ) from error
-        found = metadata["tasks"].split()
         rows = {identity: index for index, identity in enumerate(found)}
         if not all(str(ref) in rows for ref in tasks):
             continue
         pick = torch.tensor([rows[str(ref)] for ref in tasks])
-        worst, median, best, best_u = (tensors[key][pick] for key in ("worst", "median", "best", "best_u"))
-        return KnownRange(worst, median, best, best_u, metadata["method"])
+        worst, median, best, best_u = (part[pick] for part in parts)
+        return KnownRange(worst, median, best, best_u, method)
     return None

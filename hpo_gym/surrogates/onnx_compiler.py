@@ -8,6 +8,7 @@ What no pattern matches runs operator by operator: patterns are an optimisation,
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from hpo_gym.errors import UnsupportedOperatorError
 from hpo_gym.surrogates.onnx_fused import FUSED
 from hpo_gym.surrogates.onnx_fusion import fuse
-from hpo_gym.surrogates.onnx_graph import Graph, Node, read_graph, topological
+from hpo_gym.surrogates.onnx_graph import Graph, read_graph, topological
 from hpo_gym.surrogates.onnx_lanes import select_outputs, vectorise
 from hpo_gym.surrogates.onnx_operators import OPERATORS
 
@@ -53,11 +54,26 @@ class OnnxModule(nn.Module):
                 self._constants.append((slots[id(node)], name))
         steps = [node for node in order if node.op not in ("input", "constant")]
         self.operators = tuple(node.op for node in steps)
-        self._fast = [_bind(node, slots, fast=True) for node in steps]
-        self._plain = [_bind(node, slots, fast=False) for node in steps]
+        self._steps = [
+            _Step(node.op, node.attributes, slots[id(node)], tuple(slots[id(source)] for source in node.inputs))
+            for node in steps
+        ]
         self._output = slots[id(graph.output)]
         self._size = len(order)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        self._fast = [_bind(step, fast=True) for step in self._steps]
+        self._plain = [_bind(step, fast=False) for step in self._steps]
         self._template = self._fill()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the bound functions: they cannot be pickled, and are bound again."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_fast", "_plain", "_template")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._prepare()
 
     def _fill(self) -> list[Any]:
         registers: list[Any] = [None] * self._size
@@ -111,13 +127,21 @@ class OnnxModule(nn.Module):
         return output
 
 
-def _bind(node: Node, slots: dict[int, int], fast: bool) -> Callable[[list[Any]], None]:
-    """Return a function that reads a node's inputs from registers and writes its output."""
-    target = slots[id(node)]
-    sources = [slots[id(source)] for source in node.inputs]
-    attributes = node.attributes
-    fused = FUSED.get(node.op)
-    run = OPERATORS[node.op].run if fused is None else fused.fast if fast else fused.plain
+@dataclass(frozen=True)
+class _Step:
+    """One operation on registers."""
+
+    op: str
+    attributes: dict[str, Any]
+    target: int
+    sources: tuple[int, ...]
+
+
+def _bind(step: _Step, fast: bool) -> Callable[[list[Any]], None]:
+    """Return a function that reads a step's inputs from registers and writes its output."""
+    target, sources, attributes = step.target, step.sources, step.attributes
+    fused = FUSED.get(step.op)
+    run = OPERATORS[step.op].run if fused is None else fused.fast if fast else fused.plain
     if len(sources) == 1:
         (only,) = sources
 

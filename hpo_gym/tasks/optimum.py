@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hpo_gym.errors import InvalidSettingError
 from hpo_gym.seeding import generator, stream_seed
 from hpo_gym.tasks.suite import KnownRange, TaskSuite
 
@@ -33,6 +34,9 @@ class OptimumSearch:
         gradient_steps: Steps of gradient ascent per round; 0 for objectives without a gradient.
         local_candidates: Values tried per hyperparameter and local-search pass.
         seed: Root of the seed tree.
+
+    Raises:
+        InvalidSettingError: If an effort is negative, or ``sobol`` is smaller than ``starts``.
     """
 
     sobol: int = 16_384
@@ -41,6 +45,14 @@ class OptimumSearch:
     gradient_steps: int = 40
     local_candidates: int = 16
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        lowest = {"starts": 1, "sobol": self.starts, "rounds": 0, "gradient_steps": 0, "local_candidates": 2}
+        for name, least in lowest.items():
+            value = getattr(self, name)
+            if value < least:
+                reason = f" (starts={self.starts} of the points are refined)" if name == "sobol" else ""
+                raise InvalidSettingError(f"{name}={value} of an optimum search must be >= {least}{reason}.")
 
     def describe(self) -> str:
         """Return the method as the sentence stored beside its result."""
@@ -64,6 +76,9 @@ def find_known_range(
             ``search.gradient_steps > 0``.
         search: The effort; the default takes seconds to minutes on two cores.
         progress: Called with the stage's name and the share done, in ``[0, 1]``.
+
+    Raises:
+        InvalidSettingError: If fewer than ``search.starts`` Sobol points are legal.
     """
     search = search or OptimumSearch()
     report = progress or (lambda stage, share: None)
@@ -100,6 +115,11 @@ def _sobol_stage(
     engine = torch.quasirandom.SobolEngine(suite.space.dimension, scramble=True, seed=seed)
     points = suite.space.snap(engine.draw(search.sobol).to(suite.device).clamp(0.0, 1.0))
     points = points[suite.space.legal(points)]
+    if len(points) < search.starts:
+        raise InvalidSettingError(
+            f"Only {len(points)} of sobol={search.sobol} points are legal in {suite.name!r}, fewer than "
+            f"starts={search.starts}. Use a larger sobol."
+        )
     worst, median, starts = [], [], []
     for index in range(suite.num_tasks):
         task = torch.full((len(points),), index, device=suite.device)

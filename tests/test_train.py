@@ -19,9 +19,9 @@ from agents.environments import ENVIRONMENTS, EnvironmentConfig, make_environmen
 from agents.experiment import ExperimentConfig, load_trained, resume_training, run_training
 from agents.random_search import RandomSearchConfig
 from agents.run_folder import RunFolder
+from hpo_gym import registered_ids
 from hpo_gym.errors import DataIntegrityError, DataMissingError, InvalidSettingError, UnknownNameError
 from hpo_gym.mdp import EpisodeSettings
-from hpo_gym import registered_ids
 from hpo_gym.testing.agent_case import assert_same
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -51,9 +51,8 @@ def overview() -> str:
         names = [column.name for column in SpaceSpec.from_json(header["space"]).columns]
         fidelity = header["network"].get("fidelity")
         extra = f" + fidelity `{fidelity['name']}`" if fidelity else ""
-        rows.append(
-            (f"`{space}`", _MODELS[space], len(header["tasks"]), f"{len(names)}{extra}", header["provenance"]["fitted_to"])
-        )
+        origin = header["provenance"]["fitted_to"]
+        rows.append((f"`{space}`", _MODELS[space], len(header["tasks"]), f"{len(names)}{extra}", origin))
     return _markdown(("space", "model", "datasets", "hyperparameters", "fitted to"), rows)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -125,13 +126,16 @@ def _run_hydra(name: str, job: Callable[[DictConfig, Sequence[str]], None], give
 
         job(config, list(HydraConfig.get().overrides.task))
 
-    quiet = ["hydra.output_subdir=null", "hydra.sweep.dir=.", "hydra.sweep.subdir=.", "hydra.run.dir=."]
     before = sys.argv
-    sys.argv = [before[0], *given, *quiet]
-    try:
-        hydra.main(version_base="1.3", config_path=None, config_name=name)(entry)()
-    finally:
-        sys.argv = before
+    # What a run leaves behind is in its run folder; Hydra's own files go where nobody needs to look.
+    with tempfile.TemporaryDirectory() as scratch:
+        quiet = ["hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none"]
+        folders = [f"hydra.sweep.dir={scratch}", "hydra.sweep.subdir=.", f"hydra.run.dir={scratch}"]
+        sys.argv = [before[0], *given, *quiet, *folders]
+        try:
+            hydra.main(version_base="1.3", config_path=None, config_name=name)(entry)()
+        finally:
+            sys.argv = before
 
 
 def _escape(text: str) -> str:

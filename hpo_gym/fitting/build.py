@@ -36,12 +36,28 @@ def build_from_surrogate(
     data_dir: str | None,
     genuine_best: Mapping[str, float],
     report: Report,
+    search: OptimumSearch = SEARCH,
 ) -> dict[str, Any]:
-    """Fit, measure and write one space; return its quality summary and exclusions."""
+    """Fit, measure and write one space; return its quality summary and exclusions.
+
+    Args:
+        recipe: What is fitted to what, and how.
+        output: Folder of the bundle.
+        data_dir: Folder of the originals; ``None`` means the usual search order.
+        genuine_best: Best accuracy of genuine runs by dataset key, for the screening.
+        report: Called with a stage's name and the share done.
+        search: Effort of the optimum searches.
+
+    Returns:
+        ``summary`` (figures of :meth:`BundleQuality.summary`), ``excluded`` and ``bytes``.
+
+    Raises:
+        DataError: If the original is missing or corrupt.
+    """
     settings = recipe.settings
     full = load_suite("yahpo", recipe.scenario, data_dir=data_dir)
     report("optimum of the original", 0.0)
-    known = find_known_range(full, SEARCH, lambda _, share: report("optimum of the original", share))
+    known = find_known_range(full, search, lambda _, share: report("optimum of the original", share))
     samples = sample_original(
         full,
         settings.samples_per_task,
@@ -60,7 +76,7 @@ def build_from_surrogate(
     network = CompactSurrogate.from_state(original.space.spec, network.header(), _half(network.state_dict()))
     spec = dataclasses.replace(original.spec, name=recipe.space, source="bundled")
     fitted = TaskSuite(spec, original.space, network, original.meta_features)
-    fitted.known_range = find_known_range(fitted, SEARCH, lambda _, share: report("optimum of the fit", share))
+    fitted.known_range = find_known_range(fitted, search, lambda _, share: report("optimum of the fit", share))
     quality = measure_quality(original, fitted, known)
     provenance = {
         **dict(original.spec.provenance),

@@ -35,12 +35,16 @@ class BundleQuality:
     regret_median: list[float]
 
     def summary(self) -> dict[str, float]:
-        """Return medians and tails, the figures printed in ``docs/data.md``."""
+        """Return medians and tails, the figures printed in ``docs/data.md``.
+
+        A suite without a cost metric has no ``cost_spearman_median``.
+        """
+        cost = {"cost_spearman_median": float(np.median(self.cost_spearman))} if self.cost_spearman else {}
         return {
             "spearman_median": float(np.median(self.spearman)),
             "spearman_p5": float(np.quantile(self.spearman, 0.05)),
             "spearman_min": float(np.min(self.spearman)),
-            "cost_spearman_median": float(np.median(self.cost_spearman)),
+            **cost,
             "regret_range_median": float(np.median(self.regret_range)),
             "regret_range_p95": float(np.quantile(self.regret_range, 0.95)),
             "regret_median_median": float(np.median(self.regret_median)),

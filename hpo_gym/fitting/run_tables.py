@@ -18,7 +18,7 @@ from hpo_gym.spaces import SearchSpace
 from hpo_gym.surrogates.base import Metric
 from hpo_gym.tasks.datasets import dataset_key
 from hpo_gym.tasks.meta_features import suite_meta_features
-from hpo_gym.tasks.optimum import find_known_range
+from hpo_gym.tasks.optimum import OptimumSearch, find_known_range
 from hpo_gym.tasks.ref import TaskRef
 from hpo_gym.tasks.suite import SuiteSpec, TaskSuite
 
@@ -56,7 +56,11 @@ def genuine_best(data_dir: str | None = None) -> dict[str, float]:
 
 
 def build_from_runs(
-    recipe: RunRecipe, output: Path, data_dir: str | None, report: Callable[[str, float], None]
+    recipe: RunRecipe,
+    output: Path,
+    data_dir: str | None,
+    report: Callable[[str, float], None],
+    search: OptimumSearch = SEARCH,
 ) -> dict[str, Any]:
     """Fit, cross-validate and write one space; return its quality summary.
 
@@ -80,6 +84,6 @@ def build_from_runs(
     spec = SuiteSpec(recipe.space, "bundled", recipe.metric, tasks, provenance=provenance)
     features = suite_meta_features(recipe.space, "dataset-disjoint", tasks)
     suite = TaskSuite(spec, SearchSpace(table.spec), surrogate, features)
-    suite.known_range = find_known_range(suite, SEARCH, lambda _, share: report("optimum of the fit", share))
+    suite.known_range = find_known_range(suite, search, lambda _, share: report("optimum of the fit", share))
     size = pack(suite, "fitted", surrogate.tensors(), surrogate.header(), provenance, [], quality.to_json(), output)
     return {"summary": quality.summary(), "excluded": [], "bytes": size}

@@ -177,7 +177,8 @@ def cross_validate(
         truth, guess = table.values[mine, column].double(), predicted[mine].double()
         if truth.std() == 0:
             continue
-        correlation = spearmanr(truth.numpy(), guess.numpy()).statistic
-        spearman.append(0.0 if math.isnan(correlation) else float(correlation))
+        # A constant prediction ranks nothing.
+        constant = bool((guess == guess[0]).all())
+        spearman.append(0.0 if constant else float(spearmanr(truth.numpy(), guess.numpy()).statistic))
         r2.append(float(1 - (truth - guess).square().sum() / (truth - truth.mean()).square().sum()))
     return RunFitQuality(spearman, r2)

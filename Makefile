@@ -8,7 +8,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN ?= first
-WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
+WORKERS ?= $(shell env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 2)
 PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin

@@ -18,7 +18,7 @@ from hpo_gym.fitting.recipes import RUN_RECIPES, SURROGATE_RECIPES, SurrogateRec
 from hpo_gym.fitting.run_tables import build_from_runs, genuine_best
 from hpo_gym.fitting.runs import RunFitSettings, cross_validate, fit_runs
 from hpo_gym.fitting.samples import label, sample_original
-from hpo_gym.fitting.screen import ERROR_MARGIN, SATURATION, Exclusion, screen_tasks
+from hpo_gym.fitting.screen import ERROR_MARGIN, SATURATION, Exclusion, screen_runs, screen_tasks
 from hpo_gym.fitting.train import FitSettings, fit_compact, fit_quantiles
 from hpo_gym.seeding import generator
 from hpo_gym.sources import load_suite
@@ -250,6 +250,21 @@ def runs(signal: float, noise: float, constant: bool = False) -> RunTable:
     return RunTable(SPEC, ("3", "11", "49"), ("accuracy",), task, u, values[:, None], 0, {})
 
 
+def test_tasks_that_most_genuine_runs_solve_are_left_out() -> None:
+    table = runs(0.3, 0.0)
+    values = table.values.clone()
+    values[table.task == 1, 0] = torch.cat([torch.full((50,), 1.0), torch.linspace(0.5, 0.9, 50)])
+    values[table.task == 2, 0] = torch.cat([torch.full((49,), 1.0), torch.linspace(0.5, 0.9, 51)])
+    changed = dataclasses.replace(table, values=values)
+    found = screen_runs(changed)
+    assert {index: (item.task, item.rule) for index, item in found.items()} == {1: ("openml-task:11", "saturated")}
+    assert "50.0% of the genuine runs" in found[1].reason
+    kept = changed.subset([2, 0])
+    assert kept.task_ids == ("49", "3") and kept.task.bincount().tolist() == [100, 100]
+    torch.testing.assert_close(kept.values[kept.task == 0], values[table.task == 2], rtol=0, atol=0)
+    torch.testing.assert_close(kept.u[kept.task == 1], table.u[table.task == 0], rtol=0, atol=0)
+
+
 class TestCrossValidation:
     """What the cross-validated figures of run tables say, and do not say."""
 
@@ -371,11 +386,15 @@ def test_a_space_is_built_from_genuine_runs_and_loads_again(data_folder: Path, t
     recipe = dataclasses.replace(next(r for r in RUN_RECIPES if r.space == "adaboost"), settings=settings)
     search = OptimumSearch(sobol=128, starts=2, rounds=1, gradient_steps=3, local_candidates=4)
     result = build_from_runs(recipe, tmp_path, str(data_folder), lambda stage, share: None, search)
-    assert result["excluded"] == [] and result["summary"]["cv_spearman_median"] > 0.4
+    assert result["summary"]["cv_spearman_median"] > 0.4
+    # Of the 100 tasks, these are solved by most runs.
+    left_out = {"24", "3567", "9967", "9968", "9979", "34538"}
+    assert {exclusion.task for exclusion in result["excluded"]} == {f"openml-task:{i}" for i in left_out}
     suite = load_suite("bundled", "adaboost", data_dir=str(tmp_path))
-    assert suite.num_tasks == 100 and all(ref.kind == "openml-task" for ref in suite.tasks)
+    assert suite.num_tasks == 94 and not left_out & {ref.id for ref in suite.tasks}
+    assert all(ref.kind == "openml-task" for ref in suite.tasks)
     known = suite.require_range()
-    every = torch.arange(100)
+    every = torch.arange(94)
     scored = suite.evaluate(every, known.best_u, suite.space.active(known.best_u)).score
     torch.testing.assert_close(scored, known.best, atol=1e-5, rtol=0)
     # No configuration is promised more than a genuine run reached on that dataset.

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError, UnknownNameError
 from hpo_gym.surrogates.base import Metric
 from hpo_gym.tasks.ref import TaskRef
@@ -65,6 +66,18 @@ def test_regret_is_zero_at_the_optimum_and_one_at_the_worst() -> None:
     known = suite.require_range()
     torch.testing.assert_close(suite.regret(task, known.best), torch.zeros(len(task)))
     torch.testing.assert_close(suite.regret(task, known.worst), torch.ones(len(task)))
+
+
+def test_a_task_on_which_everything_scores_alike_has_no_regret_and_no_reward() -> None:
+    suite = quadratic_suite(num_tasks=2)
+    known = suite.require_range()
+    suite.known_range = dataclasses.replace(known, worst=torch.stack([known.best[0], known.worst[1]]))
+    scores = known.best - torch.tensor([1e-7, 0.0])
+    assert suite.regret(torch.arange(2), scores).tolist() == [0.0, 0.0]
+    envs = HPOVectorEnv(source=suite, num_envs=2, split="all", budget=5, reward_scale="range")
+    envs.reset(seed=0, options={"task_index": [0, 1]})
+    rewards = torch.stack([envs.step(torch.full((2,), step))[1] for step in range(4)])
+    assert bool(rewards.isfinite().all()) and not bool(rewards[:, 0].any())
 
 
 def test_regret_without_a_known_range_names_the_command_that_finds_it() -> None:

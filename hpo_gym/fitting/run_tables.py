@@ -12,6 +12,7 @@ import torch
 from hpo_gym.fitting.build import SEARCH, pack
 from hpo_gym.fitting.recipes import RUN_RECIPES, RunRecipe
 from hpo_gym.fitting.runs import cross_validate, fit_runs
+from hpo_gym.fitting.screen import screen_runs
 from hpo_gym.sources.run_tables import RunTable, read_run_table
 from hpo_gym.sources.store import find_file
 from hpo_gym.spaces import SearchSpace
@@ -64,10 +65,12 @@ def build_from_runs(
 ) -> dict[str, Any]:
     """Fit, cross-validate and write one space; return its quality summary.
 
-    No task is excluded: the quantile maps of the fit end at the best run that was observed, so that no
-    configuration is promised more than a genuine run reached.
+    Saturated tasks are left out (:func:`~hpo_gym.fitting.screen.screen_runs`). The quantile maps of the fit end at
+    the best run that was observed, so that no configuration is promised more than a genuine run reached.
     """
-    table = _read(recipe, data_dir)
+    everything = _read(recipe, data_dir)
+    excluded = screen_runs(everything)
+    table = everything.subset([index for index in range(len(everything.task_ids)) if index not in excluded])
     metrics = (Metric(recipe.metric, minimize=False, lower=0.0, upper=1.0),)
     quality = cross_validate(table, metrics, recipe.settings, lambda share: report("cross-validation", share))
     surrogate = fit_runs(table, metrics, recipe.settings, progress=lambda share: report("fit", share))
@@ -85,5 +88,8 @@ def build_from_runs(
     features = suite_meta_features(recipe.space, "dataset-disjoint", tasks)
     suite = TaskSuite(spec, SearchSpace(table.spec), surrogate, features)
     suite.known_range = find_known_range(suite, search, lambda _, share: report("optimum of the fit", share))
-    size = pack(suite, "fitted", surrogate.tensors(), surrogate.header(), provenance, [], quality.to_json(), output)
-    return {"summary": quality.summary(), "excluded": [], "bytes": size}
+    left_out = list(excluded.values())
+    size = pack(
+        suite, "fitted", surrogate.tensors(), surrogate.header(), provenance, left_out, quality.to_json(), output
+    )
+    return {"summary": quality.summary(), "excluded": left_out, "bytes": size}

@@ -9,6 +9,9 @@ would reach, and an optimiser finds such places first. A task is excluded when i
   the distance between that quantile and the median (a spike that random search practically never sees);
 * is implausible: where genuine OpenML runs of tuned models on the same dataset are known, it
   halves (``ERROR_SHARE``) the error of the best of them, by at least ``ERROR_MARGIN``.
+
+Of genuine runs a perfect score is no artefact. There a task is saturated when at least ``FLAT_SHARE`` of its runs
+score within ``SATURATION`` of the best of them: most configurations solve it, and there is nothing to tune.
 """
 
 from __future__ import annotations
@@ -20,15 +23,27 @@ import torch
 from torch import Tensor
 
 from hpo_gym.fitting.samples import Samples
+from hpo_gym.sources.run_tables import RunTable
 from hpo_gym.tasks.datasets import dataset_key
+from hpo_gym.tasks.ref import TaskRef
 from hpo_gym.tasks.suite import KnownRange, TaskSuite
 
-__all__ = ["ERROR_MARGIN", "ERROR_SHARE", "OUTLIER", "SATURATION", "Exclusion", "screen_tasks"]
+__all__ = [
+    "ERROR_MARGIN",
+    "ERROR_SHARE",
+    "FLAT_SHARE",
+    "OUTLIER",
+    "SATURATION",
+    "Exclusion",
+    "screen_runs",
+    "screen_tasks",
+]
 
 SATURATION = 1e-4
 OUTLIER = 1.0
 ERROR_SHARE = 0.5
 ERROR_MARGIN = 0.02
+FLAT_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -77,6 +92,23 @@ def screen_tasks(
         elif genuine is not None and _implausible(best, genuine):
             reason = f"best {best:.4f} against {genuine:.4f} for the best genuine OpenML run"
             exclusions.append(Exclusion(identity, "implausible", reason))
+    return exclusions
+
+
+def screen_runs(table: RunTable) -> dict[int, Exclusion]:
+    """Return the exclusions of a table of genuine runs, by position of the task in it.
+
+    Args:
+        table: Runs whose first metric is an accuracy, and whose tasks are OpenML tasks.
+    """
+    exclusions = {}
+    for index, identity in enumerate(table.task_ids):
+        score = table.values[table.task == index, 0]
+        best = float(score.max())
+        share = float((score >= best - SATURATION).double().mean())
+        if share >= FLAT_SHARE:
+            reason = f"best {best:.5f}; {share:.1%} of the genuine runs reach it"
+            exclusions[index] = Exclusion(str(TaskRef("openml-task", identity)), "saturated", reason)
     return exclusions
 
 

@@ -39,7 +39,7 @@ def make_reward_rule(settings: EpisodeSettings, suite: TaskSuite) -> RewardRule:
                      regret
     ===============  ============================================  ==============  =================
 
-    ``reward_scale="range"`` divides the first three by ``best - worst`` of the task.
+    ``reward_scale="range"`` divides the first three by ``best - worst`` of the task (they are 0 where that is 0).
 
     Raises:
         InvalidSettingError: If the reward needs a range that the suite does not know.
@@ -56,8 +56,7 @@ def make_reward_rule(settings: EpisodeSettings, suite: TaskSuite) -> RewardRule:
     plain = {"improvement": _improvement, "delta": _delta, "score": _score}[settings.reward]
     if settings.reward_scale == "none":
         return plain
-    known = suite.require_range()
-    inverse = 1.0 / (known.best - known.worst)
+    inverse = suite.require_range().inverse_range
 
     def scaled(task: Tensor, score: Tensor, previous: Tensor, before: Tensor, incumbent: Tensor) -> Tensor:
         return plain(task, score, previous, before, incumbent) * inverse[task]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -51,6 +52,19 @@ class RunTable:
         """Whether every task was evaluated on the same configurations, so that look-up is exact."""
         rows = [{tuple(row) for row in self.u[self.task == index].tolist()} for index in range(len(self.task_ids))]
         return all(configurations == rows[0] for configurations in rows)
+
+    def subset(self, tasks: Sequence[int]) -> RunTable:
+        """Return the rows of some tasks, renumbered in the given order."""
+        position = torch.full((len(self.task_ids),), -1)
+        position[list(tasks)] = torch.arange(len(tasks))
+        kept = position[self.task] >= 0
+        return dataclasses.replace(
+            self,
+            task_ids=tuple(self.task_ids[index] for index in tasks),
+            task=position[self.task[kept]],
+            u=self.u[kept],
+            values=self.values[kept],
+        )
 
 
 def read_run_table(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,6 +16,9 @@ from hpo_gym.surrogates.base import Fidelity, Metric, Surrogate
 from hpo_gym.tasks.ref import TaskRef
 
 __all__ = ["Evaluation", "KnownRange", "SuiteSpec", "TaskSuite"]
+
+# Scores are float32 of about 1: a smaller range is rounding, and dividing by it would make noise of it.
+_LEAST_RANGE = 1e-6
 
 
 @dataclass
@@ -50,6 +54,12 @@ class KnownRange:
     best: Tensor
     best_u: Tensor
     method: str
+
+    @cached_property
+    def inverse_range(self) -> Tensor:
+        """``1 / (best - worst)`` per task, ``[N]``; 0 for a task on which every configuration scores alike."""
+        span = self.best - self.worst
+        return torch.where(span > _LEAST_RANGE, 1.0 / span, 0.0)
 
     def to(self, device: torch.device | str) -> KnownRange:
         """Return the same range on ``device``."""
@@ -187,12 +197,13 @@ class TaskSuite(nn.Module):
     def regret(self, task: Tensor, score: Tensor) -> Tensor:
         """Return ``(best - score) / (best - worst)`` per row: 0 at the known optimum.
 
+        A task on which every configuration scores alike has regret 0.
+
         Raises:
             InvalidSettingError: If the suite's range is not known.
         """
         known = self.require_range()
-        best = known.best[task]
-        return (best - score) / (best - known.worst[task])
+        return (known.best[task] - score) * known.inverse_range[task]
 
     def require_range(self) -> KnownRange:
         """Return the known range.

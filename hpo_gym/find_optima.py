@@ -48,7 +48,8 @@ def _find(options: argparse.Namespace, space: str) -> None:
             OptimumSearch(sobol=options.sobol),
             lambda stage, share: progress.update(bar, description=f"{space}: {stage}", completed=share),
         )
-    name = range_name(options.source, space, options.restriction, suite.spec.metric)
+    # The suite's own name: an alias of a space must find the same file again.
+    name = range_name(options.source, suite.name, options.restriction, suite.spec.metric)
     path = save_range(name, known, suite.tasks, options.output)
     print(f"{space}: {suite.num_tasks} tasks, {known.method} -> {path}")
 

@@ -12,6 +12,8 @@ import yaml
 
 from hpo_gym.errors import DataIntegrityError, InvalidSettingError, unknown_name
 from hpo_gym.mdp.settings import EpisodeSettings
+from hpo_gym.sources import check_source_options, source_names
+from hpo_gym.tasks.splits import PROTOCOLS, SPLITS
 
 __all__ = ["EnvironmentCard", "packaged_cards", "register_card", "register_packaged_cards"]
 
@@ -34,7 +36,8 @@ class EnvironmentCard:
         vector_entry_point: Class of the vector environment.
 
     Raises:
-        UnknownNameError: For an unknown episode setting.
+        UnknownNameError: For an unknown source, split, protocol or episode setting.
+        InvalidSettingError: For a value of the wrong type, or an id that Gymnasium cannot parse.
     """
 
     id: str
@@ -50,11 +53,35 @@ class EnvironmentCard:
     vector_entry_point: str = "hpo_gym.envs:HPOVectorEnv"
 
     def __post_init__(self) -> None:
+        texts = ("id", "description", "source", "split", "protocol", "entry_point", "vector_entry_point")
+        for name in (*texts, "metric"):
+            value = getattr(self, name)
+            if not isinstance(value, str) and (value is not None or name != "metric"):
+                raise InvalidSettingError(f"{name}={value!r} of an environment card must be text: quote it.")
+        for name in ("source_options", "episode"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise InvalidSettingError(
+                    f"{name}={getattr(self, name)!r} of the environment card {self.id!r} must be a mapping of names "
+                    "to values; leave it out if there are none."
+                )
+        try:
+            gym.envs.registration.parse_env_id(self.id)
+        except gym.error.Error as error:
+            raise InvalidSettingError(
+                f"id={self.id!r} is no id of an environment ({error}). Write it like 'HPO-OfMine-v0'."
+            ) from error
+        if self.source not in source_names():
+            remedy = "A source of your own must be registered first: hpo_gym.sources.register_source."
+            raise unknown_name("source", self.source, source_names(), remedy)
+        for kind, value, allowed in (("split", self.split, SPLITS), ("protocol", self.protocol, PROTOCOLS)):
+            if value not in allowed:
+                raise unknown_name(kind, value, allowed)
+        check_source_options(self.source, self.source_options)
         EpisodeSettings.from_mapping(self.episode)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], origin: str = "card") -> EnvironmentCard:
-        """Build a card from parsed YAML.
+        """Build a card from parsed YAML; a key without a value is as if left out.
 
         Raises:
             UnknownNameError: For an unknown key, with the closest match.
@@ -64,10 +91,11 @@ class EnvironmentCard:
         for key in values:
             if key not in known:
                 raise unknown_name(f"key in {origin}", key, known)
+        given = {key: value for key, value in values.items() if value is not None}
         for key in ("id", "description", "source"):
-            if not values.get(key):
+            if not given.get(key):
                 raise InvalidSettingError(f"{origin} needs a value for {key!r}.")
-        return cls(**values)
+        return cls(**given)
 
     @classmethod
     def read(cls, path: str | Path) -> EnvironmentCard:
@@ -105,7 +133,7 @@ def register_card(card: EnvironmentCard | Mapping[str, Any] | str | Path) -> str
         card: A card, its fields as a mapping, or the path of a YAML file.
 
     Raises:
-        UnknownNameError: For an unknown key or setting.
+        UnknownNameError: For an unknown key, source, split, protocol or setting.
         InvalidSettingError: If the id is taken by another environment, or a value is illegal.
         DataIntegrityError: If the file cannot be read.
     """
@@ -113,6 +141,11 @@ def register_card(card: EnvironmentCard | Mapping[str, Any] | str | Path) -> str
         card = EnvironmentCard.read(card)
     elif isinstance(card, Mapping):
         card = EnvironmentCard.from_mapping(card)
+    elif not isinstance(card, EnvironmentCard):
+        raise InvalidSettingError(
+            f"register_card({card!r}): a card is the path of a YAML file, a mapping of its keys to values, or an "
+            "EnvironmentCard."
+        )
     taken = gym.registry.get(card.id)
     if taken is not None:
         if taken.kwargs == card.arguments() and taken.entry_point == card.entry_point:

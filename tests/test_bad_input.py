@@ -35,6 +35,13 @@ ARGUMENTS: list[tuple[dict[str, Any], type[HPOGymError], list[str]]] = [
     ({"render_mode": "rgb"}, UnknownNameError, ["'rgb'", "Did you mean 'rgb_array'"]),
     ({"device": "gpu"}, UnknownNameError, ["'gpu'", "cuda"]),
     ({"source_options": {"sede": 1}}, UnknownNameError, ["'sede'", "Did you mean 'seed'"]),
+    ({"source": "yahpo", "source_options": {"x": 1}}, UnknownNameError, ["'x'", "Allowed: restriction."]),
+    ({"source_options": 5}, InvalidSettingError, ["source_options=5", "map names"]),
+    ({"source_options": {1: 2}}, InvalidSettingError, ["source_options={1: 2}", "map names"]),
+    *(
+        ({"source_options": {name: "v"}}, InvalidSettingError, [f"'{name}'", f"environment argument, {name}='v'"])
+        for name in ("protocol", "metric", "data_dir", "space", "source")
+    ),
     ({"budget": 0}, InvalidSettingError, ["budget=0", ">= 1"]),
     ({"budget": -3}, InvalidSettingError, ["budget=-3", ">= 1"]),
     ({"budget": 2.5}, InvalidSettingError, ["budget=2.5", "integer"]),
@@ -45,6 +52,14 @@ ARGUMENTS: list[tuple[dict[str, Any], type[HPOGymError], list[str]]] = [
     ({"action": "grid_choice", "levels": 50}, InvalidSettingError, ["levels=50", "fewer"]),
     ({"min_fidelity": 0.0}, InvalidSettingError, ["min_fidelity=0.0", "(0, 1]"]),
     ({"min_fidelity": float("nan")}, InvalidSettingError, ["min_fidelity=nan", "(0, 1]"]),
+    ({"min_fidelity": "a"}, InvalidSettingError, ["min_fidelity='a'", "number in (0, 1]"]),
+    ({"min_fidelity": None}, InvalidSettingError, ["min_fidelity=None", "number in (0, 1]"]),
+    ({"min_fidelity": True}, InvalidSettingError, ["min_fidelity=True", "number in (0, 1]"]),
+    ({"multi_fidelity": "yes"}, InvalidSettingError, ["multi_fidelity='yes'", "True or False"]),
+    ({"terminate_on_repeat": 3}, InvalidSettingError, ["terminate_on_repeat=3", "True or False"]),
+    ({"start": "fixed", "start_configuration": 3}, InvalidSettingError, ["start_configuration=3", "dictionary"]),
+    ({"action": 3}, UnknownNameError, ["action 3", "grid_step"]),
+    ({"reward": np.zeros(2)}, UnknownNameError, ["reward", "improvement"]),
     ({"multi_fidelity": True}, InvalidSettingError, ["multi_fidelity", "lcbench"]),
     ({"start": "none"}, InvalidSettingError, ["start='none'", "continuous"]),
     ({"start": "fixed"}, InvalidSettingError, ["start='fixed'", "start_configuration"]),
@@ -169,3 +184,19 @@ def test_unknown_task_kind_and_attribute() -> None:
         hpo_gym.TaskRef("openml", "31")  # type: ignore[arg-type]
     with pytest.raises(AttributeError, match="no attribute 'HPOenv'"):
         hpo_gym.HPOenv  # noqa: B018
+
+
+@pytest.mark.parametrize("mode", ["rgb_array", "ansi"])
+def test_render_before_reset(mode: str) -> None:
+    arguments: dict[str, Any] = {"source": quadratic_suite(), "split": "all", "render_mode": mode}
+    for env in (HPOEnv(**arguments), HPOVectorEnv(2, **arguments)):
+        with pytest.raises(gym.error.ResetNeeded, match=r"env\.reset\(\) before env\.render\(\)"):
+            env.render()
+        env.reset(seed=0)
+        assert env.render() is not None
+
+
+@pytest.mark.parametrize("make", [HPOEnv, HPOVectorEnv])
+def test_a_window_is_what_gymnasium_opens(make: Any) -> None:
+    with pytest.raises(UnknownNameError, match=r"'human'.*Allowed: ansi, rgb_array\..*gym\.make\("):
+        make(source=quadratic_suite(), split="all", render_mode="human")

@@ -1,5 +1,8 @@
 """What the documents say about the bundle is what the bundle says."""
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,3 +34,13 @@ def test_a_stale_document_is_found_and_repaired(tmp_path):
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "`rpart`" in text
     with pytest.raises(UnknownNameError, match="splits"):
         fill_document("<!-- split:begin --><!-- split:end -->")
+
+
+def test_the_example_of_a_surrogate_of_ones_own_runs_verbatim(tmp_path):
+    text = (REPOSITORY / "docs" / "environments.md").read_text()
+    (block,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "SurrogateCase" in block]
+    (tmp_path / "test_my_surrogate.py").write_text(block)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"\b1\d passed", done.stdout), done.stdout

@@ -6,11 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
+import torch
 
 from hpo_gym.envs import HPOEnv, HPOVectorEnv
 from hpo_gym.testing import EnvCase, SurrogateCase, VectorEnvCase
-from hpo_gym.testing.tiny import TINY_SUITES
+from hpo_gym.testing.rollouts import compare
+from hpo_gym.testing.tiny import TINY_SUITES, quadratic_suite
 
 VARIANTS = {
     f"{suite}-{action}-{observation}": {
@@ -88,3 +91,24 @@ class TestSurrogate(SurrogateCase):
 
     def snap(self, u: Any) -> Any:
         return self.space.snap(u)
+
+
+def test_results_are_compared_wherever_they_lie() -> None:
+    # A tensor with a gradient, like one on another device, cannot be made an array as it is.
+    value = torch.ones(3, requires_grad=True)
+    compare({"x": value}, {"x": np.ones(3)}, 0.0, "results")
+    with pytest.raises(AssertionError, match="results"):
+        compare({"x": value}, {"x": 2 * value}, 0.5, "results")
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+class TestVectorOnCuda(VectorEnvCase):
+    @pytest.fixture
+    def make_env(self) -> Callable[..., gym.Env[Any, Any]]:
+        return lambda **overrides: HPOEnv(source=quadratic_suite(), split="all", budget=6, **overrides)
+
+    @pytest.fixture
+    def make_vector_env(self) -> Callable[..., HPOVectorEnv]:
+        fixed = {"split": "all", "budget": 6, "device": "cuda"}
+        return lambda num_envs, **overrides: HPOVectorEnv(num_envs, source=quadratic_suite(), **(fixed | overrides))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import gymnasium as gym
 import pytest
 import torch
 from safetensors.torch import save_file
 
+import hpo_gym  # noqa: F401  (registers the environments)
 from hpo_gym import find_optima
 from hpo_gym.errors import DataIntegrityError, InvalidSettingError
 from hpo_gym.sources import load_suite
@@ -60,6 +63,47 @@ def test_several_spaces_and_a_folder_of_ones_own(tmp_path: Path, own_cache: Path
     names = {range_name("synthetic", space, "default", "value") for space in ("bbob-2d", "bbob-3d")}
     assert {path.name for path in folder.iterdir()} == names
     assert not own_cache.exists()
+
+
+def told_command(arguments: dict[str, object]) -> list[str]:
+    """Return the arguments of the command that an environment without a known range asks for."""
+    with pytest.raises(InvalidSettingError) as caught:
+        gym.make("HPO-OpenML-v0", reward="log_regret", **arguments)
+    said = re.search(r"`python -m hpo_gym\.find_optima ([^`]*)`", str(caught.value))
+    assert said is not None, str(caught.value)
+    return said[1].split()
+
+
+def test_the_command_that_the_error_names_finds_the_range_of_another_metric(own_cache: Path) -> None:
+    arguments = {"space": "rpart", "metric": "timetrain"}
+    command = told_command(arguments)
+    assert command == ["bundled", "rpart", "--metric", "timetrain"]
+    assert find_optima.main([*command, "--sobol", "16"]) == 0
+    env = gym.make("HPO-OpenML-v0", reward="log_regret", **arguments)
+    _, info = env.reset(seed=0)
+    assert "16 scrambled Sobol points" in env.unwrapped.suite.require_range().method and "regret" in info
+    # The main metric's range stays the one that the bundle holds.
+    assert "16384 scrambled" in load_suite("bundled", "rpart").require_range().method
+
+
+def test_a_range_of_other_surfaces_is_not_taken_for_that_of_a_bundle(own_cache: Path) -> None:
+    suite = load_suite("bundled", "rpart", metric="timetrain")
+    known = load_suite("bundled", "rpart").require_range()
+    save_range(range_name("bundled", "rpart", "default", "timetrain"), known, suite.tasks)
+    assert load_suite("bundled", "rpart", metric="timetrain").known_range is None
+
+
+@pytest.mark.parametrize("space", ["xgboost", "rbv2_xgboost"])
+def test_the_command_for_a_metric_and_restriction_of_yahpo(space: str, data_folder: Path) -> None:
+    arguments = {"source": "yahpo", "space": space, "metric": "auc", "source_options": {"restriction": "original"}}
+    assert told_command(arguments) == ["yahpo", "rbv2_xgboost", "--metric", "auc", "--restriction", "original"]
+
+
+@pytest.mark.slow
+def test_a_range_found_under_an_alias_is_that_of_the_scenario(data_folder: Path, own_cache: Path) -> None:
+    assert find_optima.main(["yahpo", "rpart", "--metric", "auc", "--sobol", "8"]) == 0
+    for space in ("rpart", "rbv2_rpart"):
+        assert load_suite("yahpo", space, metric="auc").known_range is not None
 
 
 def test_the_command_runs_as_a_module(tmp_path: Path) -> None:

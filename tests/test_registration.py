@@ -100,6 +100,9 @@ def test_same_card_twice_is_fine_another_is_not() -> None:
         ({"spaec": "bbob-2d"}, r"'spaec'.*Did you mean 'space'"),
         ({"episode": {"bugdet": 5}}, r"'bugdet'.*Did you mean 'budget'"),
         ({"episode": {"action": "gridstep"}}, r"'gridstep'.*Did you mean 'grid_step'"),
+        ({"source": "sinthetic"}, r"'sinthetic'.*Did you mean 'synthetic'.*register_source"),
+        ({"split": "tets"}, r"'tets'.*Did you mean 'test'"),
+        ({"protocol": "per_space"}, r"'per_space'.*Did you mean 'per-space'"),
     ],
 )
 def test_unknown_key_names_the_closest(change: dict[str, object], match: str) -> None:
@@ -112,6 +115,41 @@ def test_unknown_key_names_the_closest(change: dict[str, object], match: str) ->
 def test_missing_key_is_named(key: str) -> None:
     with pytest.raises(InvalidSettingError, match=key):
         hpo_gym.register_card({name: value for name, value in CARD.items() if name != key})
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"id": 5}, r"id=5 .*must be text"),
+        ({"id": "HPO Of Mine"}, r"id='HPO Of Mine'.*HPO-OfMine-v0"),
+        ({"split": 3}, r"split=3 .*must be text"),
+        ({"metric": ["gap"]}, r"metric=\['gap'\].*must be text"),
+        ({"entry_point": 3}, r"entry_point=3 .*must be text"),
+        ({"episode": "grid_step"}, r"episode='grid_step'.*mapping"),
+        ({"source_options": ["seed"]}, r"source_options=\['seed'\].*mapping"),
+        ({"source_options": {"metric": "gap"}}, r"'metric'.*environment argument, metric='gap'"),
+        ({"episode": {"terminate_on_repeat": "no"}}, r"terminate_on_repeat='no'.*True or False"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_named(change: dict[str, object], match: str) -> None:
+    before = set(gym.registry)
+    with pytest.raises(InvalidSettingError, match=match):
+        hpo_gym.register_card(CARD | change)
+    assert set(gym.registry) == before
+
+
+@pytest.mark.parametrize("card", [5, None, ["HPO-OfMine-v0"]])
+def test_what_is_no_card_is_refused(card: object) -> None:
+    with pytest.raises(InvalidSettingError, match=r"register_card\(.*path of a YAML file"):
+        hpo_gym.register_card(card)  # type: ignore[arg-type]
+
+
+def test_a_key_without_a_value_is_as_if_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "blank.yaml"
+    kept = {name: value for name, value in CARD.items() if name not in ("episode", "split")}
+    path.write_text(yaml.safe_dump(kept) + "episode:\nsource_options:\nsplit:\nprotocol:\n")
+    env = gym.make(hpo_gym.register_card(path))
+    assert env.unwrapped.engine.split == "train" and env.unwrapped.engine.settings.budget == 50
 
 
 @pytest.mark.parametrize("text", ["just text", "- a\n- list", "id: [unclosed", ""])

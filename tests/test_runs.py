@@ -199,3 +199,45 @@ def test_missing_empty_truncated_and_foreign_files_are_refused(tmp_path, shared)
 def test_a_categorical_metric_is_no_metric(tmp_path, shared):
     with pytest.raises(DataIntegrityError, match="kind"):
         load_suite("runs", str(shared), task_column="data", hyperparameters=["rate"], metrics=["kind"])
+
+
+@pytest.mark.parametrize("ending", ["csv", "arff"])
+def test_a_byte_order_mark_is_no_part_of_the_first_column(shared, tmp_path, ending):
+    text = shared.read_text()
+    if ending == "arff":
+        names = text.splitlines()[0].split(",")
+        kinds = ["NUMERIC", "NUMERIC", "NUMERIC", "{a, b}", "NUMERIC", "NUMERIC"]
+        attributes = [f"@ATTRIBUTE {name} {kind}" for name, kind in zip(names, kinds, strict=True)]
+        text = "\n".join([*attributes, "@DATA", *text.splitlines()[1:]])
+    path = tmp_path / f"excel.{ending}"
+    path.write_text(text, encoding="utf-8-sig")
+    suite = load_suite("runs", str(path), **COLUMNS)
+    assert suite.tasks == load_suite("runs", str(shared), **COLUMNS).tasks
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "Infinity", "NAN", "1e39"])
+def test_a_metric_that_is_not_finite_is_missing(tmp_path, value):
+    rows = [(0, 0.1, 1, "a", 0.5, 1), (0, 0.2, 2, "b", 0.9, 2), (0, 0.3, 2, "b", value, 2)]
+    suite = load_suite("runs", str(write(tmp_path / "t.csv", rows)), **COLUMNS, mode="lookup")
+    assert suite.spec.provenance["rows_dropped"] == 1
+    assert (suite.metric.lower, suite.metric.upper) == (pytest.approx(0.5), pytest.approx(0.9))
+    u = suite.space.from_dicts([{"rate": r, "depth": d, "kind": k} for r, d, k in ((0.1, 1, "a"), (0.2, 2, "b"))])
+    score = suite.evaluate(torch.zeros(2, dtype=torch.int64), u, torch.ones_like(u, dtype=torch.bool)).score
+    torch.testing.assert_close(score, torch.tensor([0.0, 1.0]))
+
+
+def test_a_column_without_any_finite_value_is_named(tmp_path):
+    rows = [(0, 0.1, 1, "a", 0.5, "inf"), (0, 0.2, 2, "b", 0.9, "")]
+    with pytest.raises(DataIntegrityError, match=r": 'seconds' holds no \(finite\) value"):
+        load_suite("runs", str(write(tmp_path / "t.csv", rows)), **COLUMNS)
+
+
+def test_an_infinite_hyperparameter_is_refused(tmp_path):
+    rows = [(0, 0.1, 1, "a", 0.5, 1), (0, "inf", 2, "b", 0.9, 2)]
+    with pytest.raises(DataIntegrityError, match="'rate' holds an infinite value"):
+        load_suite("runs", str(write(tmp_path / "t.csv", rows)), **COLUMNS)
+
+
+def test_a_range_without_an_end_is_refused(shared):
+    with pytest.raises(InvalidSettingError, match="'accuracy' needs finite bounds"):
+        load_suite("runs", str(shared), **COLUMNS, ranges={"accuracy": (0.0, math.inf)})

@@ -145,3 +145,30 @@ class TestSurrogateBoundary:
     def test_fidelity_where_there_is_none(self) -> None:
         with pytest.raises(InvalidSettingError, match="no fidelity"):
             self.ask(torch.tensor([0]), torch.rand(1, 2), torch.ones(1))
+
+
+@pytest.mark.parametrize(
+    ("source", "provenance", "parts"),
+    [
+        ("bundled", {"restriction": "default"}, ["find_optima bundled tiny-quadratic --metric error`", "--data-dir"]),
+        ("yahpo", {"restriction": "original"}, ["yahpo tiny-quadratic --metric error --restriction original`"]),
+        ("runs", {}, ["find_known_range(suite)", "source=suite"]),
+        ("synthetic", {}, ["find_known_range(suite)", "source=suite"]),
+    ],
+)
+def test_the_remedy_for_an_unknown_range_fits_the_source(
+    source: str, provenance: dict[str, str], parts: list[str]
+) -> None:
+    suite = quadratic_suite(num_tasks=2)
+    suite.spec = dataclasses.replace(suite.spec, source=source, provenance=provenance)
+    suite.known_range = None
+    with pytest.raises(InvalidSettingError) as caught:
+        suite.require_range()
+    for part in (f"{source}:tiny-quadratic", "metric 'error'", *parts):
+        assert part in str(caught.value), str(caught.value)
+
+
+@pytest.mark.parametrize("bounds", [(0.0, float("inf")), (float("-inf"), 1.0), (float("nan"), 1.0)])
+def test_a_metric_needs_finite_bounds(bounds: tuple[float, float]) -> None:
+    with pytest.raises(InvalidSettingError, match=r"'loss' needs finite bounds, got \[.*(inf|nan)"):
+        Metric("loss", True, *bounds)

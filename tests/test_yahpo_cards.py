@@ -7,10 +7,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pytest
 import yaml
 
+import hpo_gym  # noqa: F401  (registers the environments)
 from hpo_gym.errors import DataIntegrityError, UnknownNameError
+from hpo_gym.sources import load_suite
 from hpo_gym.sources.cards import load_card, read_card, scenario_names
 from hpo_gym.spaces.legacy_json import read_space_json
 
@@ -219,3 +222,27 @@ def test_a_card_that_is_no_mapping_is_refused(content: str, tmp_path: Path) -> N
     path.write_text(content, "utf-8")
     with pytest.raises(DataIntegrityError, match=r"card\.yaml"):
         read_card(path)
+
+
+@pytest.mark.parametrize(
+    ("space", "scenario"),
+    [
+        ("rpart", "rbv2_rpart"),
+        ("xgboost", "rbv2_xgboost"),
+        ("ranger", "rbv2_ranger@v2"),
+        ("lcbench", "lcbench"),
+        (None, "rbv2_rpart"),
+    ],
+)
+def test_an_embedded_space_names_the_scenario_that_it_was_fitted_to(
+    space: str | None, scenario: str, data_folder: Path
+) -> None:
+    suite = load_suite("yahpo", space)
+    assert suite.name == scenario and suite.space.spec == load_suite("yahpo", scenario).space.spec
+
+
+def test_only_the_source_of_an_environment_may_be_changed_to_yahpo(data_folder: Path) -> None:
+    env = gym.make("HPO-OpenML-v0", source="yahpo")
+    assert env.unwrapped.suite.name == "rbv2_rpart"
+    with pytest.raises(UnknownNameError, match="'adaboost'"):
+        load_suite("yahpo", "adaboost")  # fitted to runs: there is no such scenario

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpo_gym.errors import InvalidActionError, InvalidSettingError, unknown_name
+from hpo_gym.errors import InvalidActionError, InvalidSettingError, SplitLeakError, unknown_name
 from hpo_gym.mdp import Dynamics, EpisodeSettings, EpisodeState, Outcome
 from hpo_gym.mdp.observations import ObservationPart
 from hpo_gym.sources import load_suite
@@ -25,13 +26,18 @@ __all__ = ["RESET_OPTIONS", "EpisodeEngine"]
 #: What ``reset(options={...})`` understands.
 RESET_OPTIONS = ("task", "task_index", "start")
 
+_POSITIONS = (
+    "options['task_index']={!r} must be an integer, or one integer per environment: positions in suite.tasks. To name "
+    "a task by its OpenML id use options['task']."
+)
+
 
 class EpisodeEngine:
     """A task suite, the tasks of one split, the dynamics and the Gymnasium spaces.
 
     Args:
         source: Where tasks come from: ``bundled``, ``yahpo``, ``synthetic`` ... or a ``TaskSuite``.
-        space: Name of the search space within the source.
+        space: Name of the search space within the source; a ``TaskSuite`` has one already.
         split: ``train``, ``val``, ``test`` or ``all``.
         protocol: ``dataset-disjoint`` (a held-out dataset is held out in every space) or
             ``per-space``.
@@ -61,8 +67,12 @@ class EpisodeEngine:
         settings: Mapping[str, Any],
     ) -> None:
         self.settings = _episode_settings(settings)
+        chosen_device = _device(device)
         if isinstance(source, TaskSuite):
-            suite = source
+            suite = _given(source, protocol, metric, data_dir, source_options)
+            if suite.device.type != chosen_device.type or chosen_device.index not in (None, suite.device.index):
+                # The suite is the caller's, and may serve another environment where it is.
+                suite = copy.deepcopy(suite)
         else:
             suite = load_suite(
                 source,
@@ -72,7 +82,7 @@ class EpisodeEngine:
                 data_dir=data_dir,
                 **dict(source_options or {}),
             )
-        self.suite = suite.to(_device(device))
+        self.suite = suite.to(chosen_device)
         self.split, self.protocol = split, protocol
         indices = split_tasks(suite.name, protocol, split, suite.tasks)
         if len(indices) == 0:
@@ -102,6 +112,10 @@ class EpisodeEngine:
 
     def begin(self, batch: int, draws: torch.Generator, options: Mapping[str, Any] | None = None) -> EpisodeState:
         """Return fresh episodes on the tasks and from the starts that ``options`` ask for."""
+        if options is not None and not isinstance(options, Mapping):
+            raise InvalidSettingError(
+                f"options={options!r} must be a dictionary with keys of {', '.join(RESET_OPTIONS)}, or None."
+            )
         options = options or {}
         for key in options:
             if key not in RESET_OPTIONS:
@@ -114,7 +128,7 @@ class EpisodeEngine:
         if "task" in options and "task_index" in options:
             raise InvalidSettingError("Give options 'task' or 'task_index', not both.")
         if "task_index" in options:
-            task = torch.as_tensor(options["task_index"], device=self.device).long()
+            task = self._positions(options["task_index"])
             if not bool(((task >= 0) & (task < self.suite.num_tasks)).all()):
                 raise InvalidSettingError(
                     f"options['task_index'] must lie in 0 .. {self.suite.num_tasks - 1} (positions "
@@ -135,13 +149,28 @@ class EpisodeEngine:
             )
         return task
 
+    def _positions(self, given: Any) -> Tensor:
+        """Return ``options["task_index"]`` as int64; a float or a flag is no position."""
+        try:
+            task = torch.as_tensor(given, device=self.device)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InvalidSettingError(_POSITIONS.format(given)) from error
+        if task.is_floating_point() or task.is_complex() or task.dtype == torch.bool or task.ndim > 1:
+            raise InvalidSettingError(_POSITIONS.format(given))
+        return task.long()
+
     def _start(self, start: Any, batch: int) -> Tensor:
-        dimension = self.suite.space.dimension
+        space, dimension = self.suite.space, self.suite.space.dimension
         if isinstance(start, Mapping):
-            default = self.suite.space.to_dicts(self.suite.space.default()[None])[0]
-            value = self.suite.space.from_dicts([default | dict(start)])
+            value = space.changed_default(start)
         else:
-            value = torch.as_tensor(start)
+            try:
+                value = torch.as_tensor(start)
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise InvalidSettingError(
+                    f"options['start']={start!r} must be a dictionary of hyperparameters, or an array of shape "
+                    f"[{dimension}] or [{batch}, {dimension}] in [0, 1]."
+                ) from error
         value = value.to(self.device, torch.float32)
         if value.shape not in ((dimension,), (1, dimension), (batch, dimension)):
             raise InvalidSettingError(
@@ -150,7 +179,19 @@ class EpisodeEngine:
             )
         if not bool(((value >= 0.0) & (value <= 1.0)).all()):
             raise InvalidSettingError("options['start'] must lie in [0, 1] and hold no NaN.")
-        return value.reshape(-1, dimension)
+        value = value.reshape(-1, dimension)
+        if not bool(space.legal(space.snap(value)).all()):
+            raise InvalidSettingError(
+                f"options['start']={start!r} is forbidden by the search space. Leave 'start' out for a legal start."
+            )
+        return value
+
+    def rules(self) -> dict[str, str]:
+        """Return what decides how episodes go, as text: the suite and every setting."""
+        suite = self.suite
+        chosen = {"suite": f"{suite.spec.source}:{suite.name}", "metric": suite.spec.metric}
+        chosen |= {"split": self.split, "protocol": self.protocol}
+        return chosen | {field.name: repr(getattr(self.settings, field.name)) for field in fields(self.settings)}
 
     def check_action(self, action: Any, batch: int) -> Tensor:
         """Return actions as a checked tensor.
@@ -171,8 +212,8 @@ class EpisodeEngine:
     def info(self, state: EpisodeState, outcome: Outcome | None) -> dict[str, Tensor]:
         """Return the info of a batch; every value is ``[B]`` unless noted.
 
-        ``task`` (index), ``trial`` (trials done), ``score``, ``incumbent``, ``regret`` (normalised;
-        where the range is known), ``fidelity`` (share of a full evaluation), ``action_mask``
+        ``task`` (index), ``trial`` (trials done), ``score``, ``incumbent`` (of full evaluations), ``regret``
+        (normalised; where the range is known), ``fidelity`` (share of a full evaluation), ``action_mask``
         (``[B, A]``, discrete actions only) and, after a step, ``metrics`` (``[B, K]``), ``seconds``
         (what the trial would have taken; where the source knows), ``clipped`` and ``legal``.
         """
@@ -200,10 +241,19 @@ class EpisodeEngine:
 
 def _episode_settings(settings: Mapping[str, Any]) -> EpisodeSettings:
     known = [field.name for field in fields(EpisodeSettings)]
+    if "num_envs" in settings:
+        raise InvalidSettingError(
+            f"num_envs={settings['num_envs']!r}: this is one environment. Use gym.make_vec(id, num_envs=...) for many."
+        )
+    if "max_episode_steps" in settings:
+        raise InvalidSettingError(
+            f"max_episode_steps={settings['max_episode_steps']!r}: episodes of a vector environment end when the "
+            "budget is spent. Use budget=..., or gym.make(id, max_episode_steps=...) for one environment."
+        )
     arguments = list(inspect.signature(EpisodeEngine.__init__).parameters)[1:-1]
     for key in settings:
         if key not in known:
-            raise unknown_name("environment argument", key, [*known, *arguments, "render_mode", "num_envs"])
+            raise unknown_name("environment argument", key, [*known, *arguments, "render_mode"])
     return EpisodeSettings(**settings)
 
 
@@ -217,11 +267,38 @@ def _task_list(named: Any) -> Sequence[str | TaskRef]:
     return list(named)
 
 
+def _given(
+    suite: TaskSuite,
+    protocol: str,
+    metric: str | None,
+    data_dir: str | None,
+    source_options: Mapping[str, Any] | None,
+) -> TaskSuite:
+    """Refuse arguments that would have to be given where the suite was loaded."""
+    loaded = f"source is a loaded suite ({suite.spec.source}:{suite.name})"
+    if metric is not None and metric != suite.spec.metric:
+        raise InvalidSettingError(
+            f"metric={metric!r}, but {loaded} whose metric is {suite.spec.metric!r}. Load it with "
+            f"hpo_gym.load_suite(..., metric={metric!r})."
+        )
+    for name, value in (("data_dir", data_dir), ("source_options", source_options or None)):
+        if value is not None:
+            raise InvalidSettingError(f"{name}={value!r}, but {loaded}. Give it to hpo_gym.load_suite.")
+    if suite.protocol not in (None, protocol):
+        raise SplitLeakError(
+            f"protocol={protocol!r}, but {loaded} whose meta-features are standardised on the training tasks of "
+            f"protocol {suite.protocol!r}. Load it with hpo_gym.load_suite(..., protocol={protocol!r})."
+        )
+    return suite
+
+
 def _device(device: str | torch.device) -> torch.device:
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
         raise unknown_name("device", device, ["cpu", "cuda", "cuda:0"]) from error
+    if chosen.type not in ("cpu", "cuda"):
+        raise unknown_name("device", str(device), ["cpu", "cuda", "cuda:0"])
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise InvalidSettingError(f"device={str(device)!r}, but torch sees no CUDA device here. Use device='cpu'.")
     return chosen

@@ -16,6 +16,9 @@ __all__ = ["TorchToNumpy"]
 class TorchToNumpy(VectorWrapper[Any, Any, Any]):
     """Give NumPy arrays (on the CPU) instead of torch tensors; actions may be either.
 
+    ``info`` holds no ``episode`` and ``_episode``: Gymnasium's ``RecordEpisodeStatistics`` adds them, and refuses an
+    environment that has them already.
+
     Args:
         env: A :class:`~hpo_gym.envs.HPOVectorEnv`.
     """
@@ -30,7 +33,12 @@ class TorchToNumpy(VectorWrapper[Any, Any, Any]):
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Advance every row by one trial."""
-        return tuple(_to_numpy(part) for part in self.env.step(np.asarray(actions)))
+        # A tensor may lie on a device that NumPy cannot read.
+        result = self.env.step(actions if isinstance(actions, Tensor) else np.asarray(actions))
+        observation, reward, terminated, truncated, info = (_to_numpy(part) for part in result)
+        for key in ("episode", "_episode"):
+            info.pop(key, None)
+        return observation, reward, terminated, truncated, info
 
 
 def _to_numpy(value: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from gymnasium.error import ResetNeeded
 from torch import Tensor
 
 from hpo_gym.errors import unknown_name
@@ -36,7 +37,8 @@ class CurveRecorder:
 
     def __init__(self, engine: EpisodeEngine, batch: int, mode: str | None, modes: Sequence[str]) -> None:
         if mode is not None and mode not in modes:
-            raise unknown_name("render_mode", mode, modes)
+            window = "Only gym.make(..., render_mode='human') of a scalar environment shows the pictures in a window."
+            raise unknown_name("render_mode", mode, modes, window if mode == "human" else "")
         self._engine = engine
         self._mode = mode
         self._batch = batch
@@ -77,9 +79,15 @@ class CurveRecorder:
             self._spent = float(state.spent.cpu()[begun][int(first[0])])
 
     def render(self) -> Any:
-        """Return the picture, or ``None`` with a warning-free no-op when rendering is off."""
+        """Return the picture, or ``None`` with a warning-free no-op when rendering is off.
+
+        Raises:
+            gymnasium.error.ResetNeeded: If it is on, and no episode has begun.
+        """
         if self._mode is None:
             return None
+        if len(self._task) == 0:
+            raise ResetNeeded("Call env.reset() before env.render(): there is no episode to draw.")
         return self._text() if self._mode == "ansi" else self._picture()
 
     def _values(self, scores: Tensor) -> np.ndarray[Any, Any]:

@@ -38,7 +38,7 @@ class HPOEnv(gym.Env[Any, Any]):
     ``info["action_mask"]`` tells which discrete actions do something; a masked grid step evaluates
     the unchanged configuration again. With ``multi_fidelity=True`` the action also chooses the
     fidelity and pays its share of an evaluation (two more grid steps, a factor of the grid, one more
-    coordinate).
+    coordinate); only full evaluations become the incumbent.
 
     ## Observation Space
     ``observation="flat"``: ``Box``, float32, in this order
@@ -110,6 +110,7 @@ class HPOEnv(gym.Env[Any, Any]):
         self._recorder = CurveRecorder(self.engine, 1, render_mode, self.metadata["render_modes"])
         self._draws: torch.Generator | None = None
         self._state: EpisodeState | None = None
+        self._over = False
 
     @property
     def suite(self) -> TaskSuite:
@@ -140,13 +141,21 @@ class HPOEnv(gym.Env[Any, Any]):
             root = fresh_seed() if seed is None else seed
             self._draws = generator(root, "environment", device=self.engine.device)
         self._state = self.engine.begin(1, self._draws, options)
+        self._over = False
         self._recorder.begin(self._state)
         observation = self.engine.dynamics.observe(self._state)
         return _first(observation), _plain(self.engine.info(self._state, None))
 
     @torch.inference_mode()
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Evaluate what ``action`` chooses."""
+        """Evaluate what ``action`` chooses.
+
+        Raises:
+            InvalidActionError: For a wrong shape, dtype or range, or NaN; nothing is evaluated.
+            gymnasium.error.ResetNeeded: Before the first reset, and after the end of an episode.
+        """
+        if self._over:
+            raise gym.error.ResetNeeded("The budget of this episode is spent. Call env.reset() to begin another.")
         batch = np.asarray(action)[None] if not isinstance(action, Tensor) else action[None]
         checked = self.engine.check_action(batch, 1)
         state, outcome = self.engine.dynamics.step(self._current(), checked)
@@ -154,7 +163,8 @@ class HPOEnv(gym.Env[Any, Any]):
         self._recorder.add(state)
         info = _plain(self.engine.info(state, outcome))
         observation = _first(self.engine.dynamics.observe(state))
-        return observation, float(outcome.reward.item()), bool(outcome.terminated.item()), False, info
+        self._over = bool(outcome.terminated.item())
+        return observation, float(outcome.reward.item()), self._over, False, info
 
     def render(self) -> Any:
         """Draw the incumbent curve of the episode: an RGB array, or text in mode ``ansi``."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from hpo_gym.envs.engine import EpisodeEngine
 from hpo_gym.envs.rendering import CurveRecorder
 from hpo_gym.errors import InvalidSettingError
-from hpo_gym.mdp import EpisodeState
+from hpo_gym.mdp import EpisodeState, Outcome
 from hpo_gym.mdp.observations import Observation
 from hpo_gym.mdp.state import History
 from hpo_gym.seeding import fresh_seed, generator
@@ -35,8 +35,9 @@ class HPOVectorEnv(VectorEnv[Any, Any, Any]):
     ``info["episode"]`` holds their return ``r`` and length ``l`` in steps, as Gymnasium's own statistics
     do (rows marked by ``info["_episode"]``).
 
-    Gymnasium's own vector wrappers expect NumPy; statistics, autoreset and time limit are therefore
-    built in. :class:`hpo_gym.envs.TorchToNumpy` gives NumPy arrays where they are needed.
+    Gymnasium's own vector wrappers expect NumPy; statistics and autoreset are therefore built in, and
+    :class:`hpo_gym.envs.TorchToNumpy` gives NumPy arrays where they are needed. There is no outer time limit: the
+    budget ends every episode, and ``truncated`` is always false.
 
     Args:
         num_envs: ``B``, at least 1.
@@ -124,7 +125,7 @@ class HPOVectorEnv(VectorEnv[Any, Any, Any]):
             self._draws = generator(root, "environment", device=self.engine.device)
         self._state = self.engine.begin(self.num_envs, self._draws, options)
         self._recorder.begin(self._state)
-        return self.engine.dynamics.observe(self._state), dict(self.engine.info(self._state, None))
+        return self.engine.dynamics.observe(self._state), self._info(self._state, None)
 
     @torch.no_grad()
     def step(self, actions: Any) -> tuple[Observation, Tensor, Tensor, Tensor, dict[str, Any]]:
@@ -134,7 +135,7 @@ class HPOVectorEnv(VectorEnv[Any, Any, Any]):
         state, outcome = dynamics.step(self.state, action)
         self._recorder.add(state)
         observation = dynamics.observe(state)
-        final_info = self.engine.info(state, outcome)
+        final_info = self._info(state, outcome)
         done = outcome.terminated
         info: dict[str, Any] = dict(final_info)
         final_obs = observation
@@ -148,7 +149,7 @@ class HPOVectorEnv(VectorEnv[Any, Any, Any]):
             observation = _replace_rows(observation, rows, dynamics.observe(fresh))
             state = state.replace_rows(rows, fresh)
             self._recorder.begin(fresh, rows)
-            info.update(self.engine.info(state, None))
+            info.update(self._info(state, None))
         info["final_obs"], info["_final_obs"] = final_obs, done
         info["final_info"], info["_final_info"] = final_info, done
         self._state = state
@@ -157,10 +158,15 @@ class HPOVectorEnv(VectorEnv[Any, Any, Any]):
 
     def observe(self) -> tuple[Observation, dict[str, Any]]:
         """Return the current observation and info of every row, as the last ``reset`` or ``step`` left them."""
-        return self.engine.dynamics.observe(self.state), dict(self.engine.info(self.state, None))
+        return self.engine.dynamics.observe(self.state), self._info(self.state, None)
+
+    def _info(self, state: EpisodeState, outcome: Outcome | None) -> dict[str, Tensor]:
+        """Return the info of a batch; what the state itself holds is copied, since callers may write into it."""
+        info = self.engine.info(state, outcome)
+        return info | {name: info[name].clone() for name in ("task", "trial", "score", "incumbent", "fidelity")}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that decides what happens next, as tensors.
+        """Return everything that decides what happens next, as tensors, and the rules that it belongs to, as text.
 
         Restored with :meth:`load_state_dict`, the environment continues bitwise as it would have.
         """
@@ -170,15 +176,21 @@ class HPOVectorEnv(VectorEnv[Any, Any, Any]):
         if state.history is not None:
             parts |= {f"history.{f.name}": getattr(state.history, f.name) for f in fields(state.history)}
         assert self._draws is not None
-        return {"episodes": parts, "draws": self._draws.get_state()}
+        return {"rules": self.engine.rules(), "episodes": parts, "draws": self._draws.get_state()}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Continue from a :meth:`state_dict` of an environment with the same arguments.
 
         Raises:
-            InvalidSettingError: If the number of environments or of hyperparameters differs.
+            InvalidSettingError: If the tasks, the rules or the number of environments differ.
         """
-        parts = {name: value.to(self.device) for name, value in saved["episodes"].items()}
+        for name, value in self.engine.rules().items():
+            if saved["rules"].get(name) != value:
+                raise InvalidSettingError(
+                    f"The saved state belongs to an environment with {name}={saved['rules'].get(name)}, this one has "
+                    f"{name}={value}. Make it with the arguments of the saved one."
+                )
+        parts = {name: value.to(self.device, copy=True) for name, value in saved["episodes"].items()}
         shape = (self.num_envs, self.suite.space.dimension)
         if tuple(parts["u"].shape) != shape:
             raise InvalidSettingError(

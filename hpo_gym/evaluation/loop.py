@@ -172,7 +172,7 @@ def _shared_starts(engine: EpisodeEngine, seeds: int, seed: int) -> Tensor | Non
     else:
         u = space.default()[None]
         if settings.start_configuration is not None:
-            u = space.from_dicts([space.to_dicts(u)[0] | dict(settings.start_configuration)]).to(u)
+            u = space.changed_default(settings.start_configuration)[None].to(u)
         u = u.expand(seeds * count, -1)
     grid = GridStep(space, EpisodeSettings(action="grid_step", levels=settings.levels), None)
     u, _ = grid.start_level(space.snap(u))

@@ -236,10 +236,15 @@ class GridChoice(ActionRule):
         return self._check_discrete(action, batch)
 
 
+#: Where the last coordinate of a continuous multi-fidelity action begins to mean a full evaluation.
+FULL_FIDELITY = 0.8
+
+
 class Continuous(ActionRule):
     """``Box [0, 1]^D``: the next configuration; with multi-fidelity one more coordinate.
 
-    The last coordinate maps to the share of a full evaluation on a log scale from the smallest to 1.
+    The last coordinate maps to the share of a full evaluation: on a log scale from the smallest at 0 to 1 at
+    ``FULL_FIDELITY``; all above is a full evaluation, which an end point alone would hardly ever be.
     """
 
     def __init__(self, space: SearchSpace, settings: EpisodeSettings, shares: Tensor | None) -> None:
@@ -250,7 +255,7 @@ class Continuous(ActionRule):
     def propose(self, state: EpisodeState, action: Tensor) -> Proposal:
         fidelity = None
         if self.shares is not None:
-            fidelity = torch.exp(self._log_least * (1.0 - action[:, -1]))
+            fidelity = torch.exp(self._log_least * (1.0 - action[:, -1] / FULL_FIDELITY).clamp(min=0.0))
             action = action[:, :-1]
         u = self.space.snap(action)
         return Proposal(u, self._active(u, state), state.level, fidelity, state.fidelity_level)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hpo_gym.errors import InvalidSettingError
-from hpo_gym.mdp.actions import GridStep, Proposal, make_action_rule
+from hpo_gym.mdp.actions import Proposal, make_action_rule
 from hpo_gym.mdp.observations import Observation, make_observation_rule
 from hpo_gym.mdp.rewards import IMPROVEMENT_TOLERANCE, make_reward_rule
 from hpo_gym.mdp.settings import EpisodeSettings
@@ -81,16 +81,19 @@ class Dynamics:
                 "fidelity. Use space='lcbench', whose fidelity is the number of epochs."
             )
         least = max(self.settings.min_fidelity, fidelity.lower / fidelity.upper)
-        steps = torch.linspace(math.log(least), 0.0, _FIDELITY_LEVELS, device=self.suite.device)
-        return torch.exp(steps)
+        if fidelity.integer:
+            least = min(1.0, math.ceil(least * fidelity.upper - 1e-6) / fidelity.upper)
+        shares = torch.exp(torch.linspace(math.log(least), 0.0, _FIDELITY_LEVELS, device=self.suite.device))
+        if fidelity.integer:
+            shares = torch.unique((shares * fidelity.upper).round() / fidelity.upper)
+        return shares
 
     def _start_configuration(self) -> Tensor | None:
         if self.settings.start == "random":
             return None
         start = self.space.default()
         if self.settings.start_configuration is not None:
-            values = self.space.to_dicts(start[None])[0] | dict(self.settings.start_configuration)
-            start = self.space.from_dicts([values]).to(start)[0]
+            start = self.space.changed_default(self.settings.start_configuration).to(start)
             if not bool(self.space.legal(start[None])):
                 raise InvalidSettingError(
                     f"start_configuration={dict(self.settings.start_configuration)!r} is forbidden by the search space."
@@ -123,7 +126,6 @@ class Dynamics:
             level=level,
             score=zero,
             incumbent=zero,
-            initial=zero,
             trial=count,
             spent=zero,
             fidelity=zero,
@@ -137,7 +139,6 @@ class Dynamics:
         share = None if self.shares is None else torch.ones(batch, device=device)
         first = Proposal(u, state.active, level, share, state.fidelity_level)
         state, _ = self._evaluate(state, first)
-        state.initial = state.score
         state.returns = zero
         return state
 
@@ -152,13 +153,12 @@ class Dynamics:
         return self._evaluate(state, self.actions.propose(state, action))
 
     def _evaluate(self, state: EpisodeState, proposal: Proposal) -> tuple[EpisodeState, Outcome]:
-        share, fidelity = proposal.fidelity, None
-        if share is None:
+        fidelity = None
+        if proposal.fidelity is None:
             share = torch.ones_like(state.spent)
         else:
             # The last trial of an episode gets what is left of the budget, and no more.
-            share = torch.minimum(share, self.settings.budget - state.spent)
-            fidelity = self._natural_fidelity(share)
+            fidelity, share = self._priced(proposal.fidelity, self.settings.budget - state.spent)
         evaluation = self.suite.evaluate(state.task, proposal.u, proposal.active, fidelity)
         score = evaluation.score
         if self.space.has_forbidden:
@@ -167,6 +167,10 @@ class Dynamics:
         else:
             legal = torch.ones_like(share, dtype=torch.bool)
         gained = score - state.incumbent > IMPROVEMENT_TOLERANCE
+        if fidelity is not None:
+            # On some datasets a model trained on less scores higher than it ever does on everything. A cheap trial
+            # buys knowledge; only a full one is a result.
+            gained &= share > 1.0 - _BUDGET_TOLERANCE
         incumbent = torch.where(gained, score, state.incumbent)
         reward = self._reward(state.task, score, state.score, state.incumbent, incumbent)
         spent = state.spent + share
@@ -180,7 +184,6 @@ class Dynamics:
             level=proposal.level,
             score=score,
             incumbent=incumbent,
-            initial=state.initial,
             trial=state.trial + 1,
             spent=spent,
             fidelity=share,
@@ -198,13 +201,21 @@ class Dynamics:
             terminated = terminated | (self.settings.budget - spent < least)
         return following, Outcome(reward, terminated, evaluation, legal)
 
-    def _natural_fidelity(self, share: Tensor) -> Tensor:
+    def _priced(self, share: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the fidelity that shares of a full evaluation buy, in natural units, and the shares it costs.
+
+        Args:
+            share: What was asked for, float32 ``[B]``.
+            left: What is left of the budget, at least the smallest share, float32 ``[B]``.
+        """
         fidelity = self.suite.fidelity
-        assert fidelity is not None  # _fidelity_shares refused such a suite
-        value = share * fidelity.upper
+        assert fidelity is not None and self.shares is not None  # _fidelity_shares refused such a suite
+        value = torch.minimum(share, left) * fidelity.upper
         if fidelity.integer:
-            value = value.round()
-        return value.clamp(fidelity.lower, fidelity.upper)
+            affordable = (left * fidelity.upper + _BUDGET_TOLERANCE).floor()
+            value = torch.minimum(value.round(), affordable)
+        value = value.clamp(float(self.shares[0]) * fidelity.upper, fidelity.upper)
+        return value, value / fidelity.upper
 
     def _record(self, state: EpisodeState, proposal: Proposal, score: Tensor, share: Tensor) -> Tensor:
         """Write the trial into the history and return whether it repeats an earlier one."""
@@ -216,6 +227,8 @@ class Dynamics:
             position = torch.arange(self.max_trials, device=shown.device)
             done = position < state.trial[:, None]
             same = (history.u == shown[:, None]).all(2) & (history.active == proposal.active[:, None]).all(2)
+            # A configuration may be tried again at another fidelity: that is what cheap trials are for.
+            same &= (history.fidelity - share[:, None]).abs() < _BUDGET_TOLERANCE
             repeated = (same & done).any(1)
         row = state.trial.clamp(max=self.max_trials - 1)
         batch = torch.arange(len(row), device=row.device)
@@ -232,8 +245,3 @@ class Dynamics:
     def action_mask(self, state: EpisodeState) -> Tensor | None:
         """Return which actions are legal, bool ``[B, A]``, or ``None`` for continuous actions."""
         return self.actions.mask(state)
-
-    @property
-    def moves_on_grid(self) -> bool:
-        """Whether actions are single steps on the grid."""
-        return isinstance(self.actions, GridStep)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from numbers import Real
 from typing import Any, Literal, get_args
 
 from hpo_gym.errors import InvalidSettingError, unknown_name
@@ -56,7 +57,8 @@ class EpisodeSettings:
             keep their default.
         levels: Grid levels ``L`` per numeric hyperparameter; ``None`` means 10 for ``grid_step`` and
             the largest number that keeps the grid at or below 4,096 points for ``grid_choice``.
-        multi_fidelity: Whether actions also choose the fidelity, and pay its cost.
+        multi_fidelity: Whether actions also choose the fidelity, and pay its cost. Cheap trials are observed;
+            only full evaluations become the incumbent.
         min_fidelity: Smallest share of a full evaluation that a multi-fidelity action may choose, in
             ``(0, 1]``; never below what the objective offers.
         terminate_on_repeat: End the episode when the previous trials already hold the chosen
@@ -81,14 +83,23 @@ class EpisodeSettings:
 
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise unknown_name(name, getattr(self, name), allowed)
+            value = getattr(self, name)
+            if not isinstance(value, str) or value not in allowed:
+                raise unknown_name(name, value, allowed)
+        for name in ("multi_fidelity", "terminate_on_repeat"):
+            if not isinstance(getattr(self, name), bool):
+                raise InvalidSettingError(f"{name}={getattr(self, name)!r} must be True or False.")
+        if self.start_configuration is not None and not isinstance(self.start_configuration, Mapping):
+            raise InvalidSettingError(
+                f"start_configuration={self.start_configuration!r} must be a dictionary of hyperparameter values by "
+                "name, or None."
+            )
         _require_integer("budget", self.budget, 1, "the evaluation at reset already costs one")
         if self.levels is not None:
             _require_integer("levels", self.levels, 2, "a grid needs two levels")
-        if not 0.0 < self.min_fidelity <= 1.0:
+        if not _is_number(self.min_fidelity) or not 0.0 < self.min_fidelity <= 1.0:
             raise InvalidSettingError(
-                f"min_fidelity={self.min_fidelity!r} must lie in (0, 1]: it is a share of a full evaluation."
+                f"min_fidelity={self.min_fidelity!r} must be a number in (0, 1]: it is a share of a full evaluation."
             )
         if self.start == "none" and self.action == "grid_step":
             raise InvalidSettingError(
@@ -118,6 +129,10 @@ class EpisodeSettings:
             if key not in known:
                 raise unknown_name("episode setting", key, known)
         return cls(**values)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _require_integer(name: str, value: object, least: int, why: str) -> None:

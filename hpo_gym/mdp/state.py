@@ -37,8 +37,7 @@ class EpisodeState:
         active: Activity of ``u``: bool ``[B, D]``.
         level: Grid level of each hyperparameter, int64 ``[B, D]`` (zeros unless ``grid_step``).
         score: Score of the last trial, float32 ``[B]``.
-        incumbent: Best score so far, float32 ``[B]``; 0 before the first trial.
-        initial: Score of the evaluation at reset (0 without one), float32 ``[B]``.
+        incumbent: Best score of a full evaluation so far, float32 ``[B]``; 0 before the first.
         trial: Trials done, int64 ``[B]``.
         spent: Budget spent, in full evaluations, float32 ``[B]``.
         fidelity: Share of a full evaluation used by the last trial, float32 ``[B]``.
@@ -54,7 +53,6 @@ class EpisodeState:
     level: Tensor
     score: Tensor
     incumbent: Tensor
-    initial: Tensor
     trial: Tensor
     spent: Tensor
     fidelity: Tensor

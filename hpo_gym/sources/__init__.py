@@ -7,14 +7,17 @@ package knows where a task came from.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
 from hpo_gym.errors import InvalidSettingError, unknown_name
 from hpo_gym.tasks.suite import TaskSuite
 
-__all__ = ["load_suite", "register_source", "source_names"]
+__all__ = ["check_source_options", "load_suite", "register_source", "source_names"]
+
+# What every loader gets from an environment's own arguments.
+_ENVIRONMENT_ARGUMENTS = ("source", "space", "metric", "protocol", "data_dir")
 
 # Loaders are imported on first use: the embedded default needs none of the others' dependencies.
 _LOADERS: dict[str, str | Callable[..., TaskSuite]] = {
@@ -41,6 +44,28 @@ def register_source(name: str, loader: Callable[..., TaskSuite]) -> None:
     _LOADERS[name] = loader
 
 
+def check_source_options(source: str, options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return an environment's ``source_options`` as keyword arguments for :func:`load_suite`.
+
+    Raises:
+        InvalidSettingError: If they are no mapping of names, or hold what is an environment argument.
+    """
+    if options is None:
+        return {}
+    if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
+        raise InvalidSettingError(
+            f"source_options={options!r} must map names of arguments of source {source!r} to values, e.g. "
+            '{"restriction": "original"} for yahpo.'
+        )
+    for name in options:
+        if name in _ENVIRONMENT_ARGUMENTS:
+            raise InvalidSettingError(
+                f"source_options={dict(options)!r} holds {name!r}: give it as an environment argument, "
+                f"{name}={options[name]!r}, not as an option of source {source!r}."
+            )
+    return dict(options)
+
+
 def load_suite(
     source: str,
     space: str | None = None,
@@ -64,15 +89,18 @@ def load_suite(
         UnknownNameError: For an unknown source, space, metric or option.
         DataError: If a data file is missing or corrupt.
     """
-    if source not in _LOADERS:
+    if not isinstance(source, str) or source not in _LOADERS:
         raise unknown_name("source", source, _LOADERS)
     loader = _LOADERS[source]
     if isinstance(loader, str):
         module, _, function = loader.partition(":")
         loader = getattr(import_module(module), function)
-    allowed = inspect.signature(loader).parameters
+    parameters = inspect.signature(loader).parameters
+    allowed = [name for name in parameters if name not in _ENVIRONMENT_ARGUMENTS]
     for name in options:
-        if name not in allowed and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in allowed.values()):
+        if name not in allowed and not any(part.kind is part.VAR_KEYWORD for part in parameters.values()):
             raise unknown_name(f"option of source {source!r}", name, allowed)
     suite: TaskSuite = loader(space, metric=metric, protocol=protocol, data_dir=data_dir, **options)
+    if suite.protocol is None and suite.meta_features.shape[1] > 0:
+        suite.protocol = protocol
     return suite

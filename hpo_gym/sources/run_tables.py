@@ -22,6 +22,9 @@ __all__ = ["RunTable", "read_run_table"]
 _LOG_DECADES = 2.5
 _MISSING = ("", "?", "nan", "NaN", "NA", "null")
 
+# Values are kept in single precision: a larger one would become infinite there.
+_LARGEST = torch.finfo(torch.float32).max
+
 
 @dataclass(frozen=True)
 class RunTable:
@@ -34,7 +37,7 @@ class RunTable:
         task: Task of each row, int64 ``[R]``.
         u: Configurations, float32 ``[R, D]``.
         values: Metrics, float32 ``[R, K]``.
-        dropped: Rows that were left out because a metric or hyperparameter was missing.
+        dropped: Rows that were left out because a metric or hyperparameter was missing, or a metric not finite.
         constants: Hyperparameter columns that hold one value, by name; they are not in the space.
     """
 
@@ -92,7 +95,7 @@ def read_run_table(
 
     Raises:
         DataMissingError: If there is no such file.
-        DataIntegrityError: If it cannot be parsed, is empty, or a metric is not numeric.
+        DataIntegrityError: If it cannot be parsed, is empty, a metric is not numeric, or a hyperparameter is infinite.
         UnknownNameError: If a column does not exist.
         InvalidSettingError: If no hyperparameter varies, or the format is not known.
     """
@@ -103,11 +106,15 @@ def read_run_table(
     for name in (task_column, *hyperparameters, *metrics, *(log or ())):
         if name not in columns:
             raise unknown_name(f"column of {path.name}", name, columns)
+    for name in metrics:
+        columns[name] = [cell if _finite(cell) else "" for cell in columns[name]]
     wanted = [task_column, *hyperparameters, *metrics]
     rows = list(zip(*(columns[name] for name in wanted), strict=True))
     complete = [row for row in rows if not any(cell in _MISSING for cell in row)]
     if not complete:
-        raise DataIntegrityError(f"{path} holds no complete row of {wanted}.")
+        empty = [name for name in wanted if all(cell in _MISSING for cell in columns[name])]
+        blame = f": {', '.join(map(repr, empty))} holds no (finite) value" if empty else ""
+        raise DataIntegrityError(f"{path} holds no complete row of {wanted}{blame}.")
     parts = dict(zip(wanted, zip(*complete, strict=True), strict=True))
     kept, constants = [], {}
     for name in hyperparameters:
@@ -140,7 +147,8 @@ def _read(path: Path) -> dict[str, list[str]]:
     suffix = path.suffix.lower()
     try:
         if suffix == ".csv":
-            with path.open(encoding="utf-8", newline="") as file:
+            # Excel begins its UTF-8 files with a byte order mark.
+            with path.open(encoding="utf-8-sig", newline="") as file:
                 return _text_columns(list(csv.reader(file)), path)
         if suffix == ".arff":
             return _read_arff(path)
@@ -173,7 +181,7 @@ def _read_arff(path: Path) -> dict[str, list[str]]:
     names: list[str] = []
     rows: list[list[str]] = []
     reading = False
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         for line in file:
             text = line.strip()
             if not text or text.startswith("%"):
@@ -187,6 +195,12 @@ def _read_arff(path: Path) -> dict[str, list[str]]:
     if not names or not reading:
         raise ValueError("no @attribute or no @data section")
     return _text_columns([names, *rows], path)
+
+
+def _finite(cell: str) -> bool:
+    """Whether a cell is no infinity or NaN; text passes, to be refused by its name later."""
+    numbers = _numbers([cell])
+    return numbers is None or abs(numbers[0]) <= _LARGEST
 
 
 def _numbers(cells: Sequence[str]) -> list[float] | None:
@@ -210,6 +224,11 @@ def _column(name: str, cells: Sequence[str], log: bool) -> Column:
     if numbers is None:
         choices = tuple(sorted(set(cells)))
         return Column(name, "categorical", choices=choices, default=max(choices, key=list(cells).count))
+    if not all(map(math.isfinite, numbers)):
+        raise DataIntegrityError(
+            f"Hyperparameter {name!r} holds an infinite value, which no range includes. Leave those rows out, or write "
+            "a finite value."
+        )
     middle = sorted(numbers)[len(numbers) // 2]
     if all(number.is_integer() for number in numbers):
         return Column(name, "integer", int(min(numbers)), int(max(numbers)), log, (), int(middle))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hpo_gym.errors import DataIntegrityError, unknown_name
-from hpo_gym.sources.cards import ScenarioCard, load_card
+from hpo_gym.sources.cards import ScenarioCard, load_card, scenario_names
 from hpo_gym.sources.ranges import load_range, range_name
 from hpo_gym.sources.store import find_file
 from hpo_gym.spaces import SearchSpace, SpaceSpec
@@ -35,7 +35,8 @@ def load_yahpo(
     """Load a YAHPO scenario.
 
     Args:
-        space: The scenario, e.g. ``rbv2_svm`` or ``lcbench``; ``None`` means ``rbv2_rpart``.
+        space: The scenario, e.g. ``rbv2_svm`` or ``lcbench``, or the name of an embedded space that was fitted
+            to one, e.g. ``ranger``; ``None`` means ``rbv2_rpart``.
         metric: The optimised metric; ``None`` means the card's main metric.
         protocol: Split protocol; meta-features are standardised on its training tasks.
         data_dir: Folder that holds ``yahpo/<scenario>/``; ``None`` means the usual search order.
@@ -46,7 +47,7 @@ def load_yahpo(
         UnknownNameError: For an unknown scenario, metric or restriction.
         DataError: If a file is missing, corrupt or not what the card says.
     """
-    card = load_card(space or DEFAULT_SCENARIO)
+    card = load_card(_scenario(space or DEFAULT_SCENARIO))
     targets = [target.name for target in card.targets]
     main = metric or card.main_metric
     if main not in targets:
@@ -98,6 +99,16 @@ def load_yahpo(
     known = load_range(range_name("yahpo", card.scenario, restriction, main), tasks)
     features = suite_meta_features(card.scenario, protocol, tasks)
     return TaskSuite(suite_spec, search_space, surrogate, features, known)
+
+
+def _scenario(name: str) -> str:
+    """Return the scenario that an embedded space was fitted to, or the name unchanged."""
+    if name in scenario_names():
+        return name
+    # Only here: the recipes import everything that fits networks.
+    from hpo_gym.fitting.recipes import SURROGATE_RECIPES
+
+    return {recipe.space: recipe.scenario for recipe in SURROGATE_RECIPES}.get(name, name)
 
 
 def _space(

@@ -292,6 +292,17 @@ class SearchSpace(nn.Module):
                 rows[row, index] = number
         return self.encode(rows.to(self.device))
 
+    def changed_default(self, changes: Mapping[str, Any]) -> Tensor:
+        """Return the default configuration with some hyperparameters changed, float64 ``[D]``.
+
+        Hyperparameters that the changes make active keep their own default, too.
+
+        Raises:
+            UnknownNameError: For an unknown hyperparameter or choice.
+            InvalidSettingError: For a value outside its range.
+        """
+        return self.from_dicts([{column.name: column.default for column in self.spec.columns} | dict(changes)])[0]
+
     def to_configspace(self) -> ConfigurationSpace:
         """Return an equivalent ``ConfigSpace.ConfigurationSpace``."""
         from hpo_gym.spaces.to_configspace import configspace_from_spec

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -20,8 +21,8 @@ class Metric:
     Args:
         name: The name in its source, e.g. ``"acc"``.
         minimize: Whether smaller is better.
-        lower: Smallest legal value; anything below is clipped and counted.
-        upper: Largest legal value; anything above is clipped and counted.
+        lower: Smallest legal value, finite; anything below is clipped and counted.
+        upper: Largest legal value, finite; anything above is clipped and counted.
         unit: ``""`` for a ratio, ``"%"``, ``"s"``, ``"MB"`` ...
         trusted: ``False`` where the source is known to be wrong (see the card's known defects).
     """
@@ -34,6 +35,11 @@ class Metric:
     trusted: bool = True
 
     def __post_init__(self) -> None:
+        if not (math.isfinite(self.lower) and math.isfinite(self.upper)):
+            raise InvalidSettingError(
+                f"Metric {self.name!r} needs finite bounds, got [{self.lower}, {self.upper}]: scores are relative to "
+                "them. Give the widest values that occur."
+            )
         if not self.lower < self.upper:
             raise InvalidSettingError(f"Metric {self.name!r} needs lower < upper, got [{self.lower}, {self.upper}].")
 

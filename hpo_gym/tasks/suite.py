@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +20,10 @@ __all__ = ["Evaluation", "KnownRange", "SuiteSpec", "TaskSuite"]
 
 # Scores are float32 of about 1: a smaller range is rounding, and dividing by it would make noise of it.
 _LEAST_RANGE = 1e-6
+
+# A legal range as wide as this (seconds, megabytes) is a safeguard, not a scale: on it every measurement would lie
+# within a hair of one end. Scores of such a metric are linear in its logarithm.
+_OPEN_ENDED = 1e4
 
 
 @dataclass
@@ -94,6 +99,7 @@ class TaskSuite(nn.Module):
         surrogate: The objective.
         meta_features: Standardised on training tasks, float32 ``[N, M]``; ``M`` may be 0.
         known_range: Worst, median and best score of every task, or ``None`` where not yet known.
+        protocol: Split protocol on whose training tasks the meta-features were standardised; ``None``: none.
 
     Raises:
         InvalidSettingError: If the parts disagree about ``N`` or ``D``.
@@ -111,6 +117,7 @@ class TaskSuite(nn.Module):
         surrogate: Surrogate,
         meta_features: Tensor,
         known_range: KnownRange | None = None,
+        protocol: str | None = None,
     ) -> None:
         super().__init__()
         count = len(spec.tasks)
@@ -128,6 +135,7 @@ class TaskSuite(nn.Module):
         self.space = space
         self.surrogate = surrogate
         self.known_range = known_range
+        self.protocol = protocol
         self.metric_column = surrogate.metric_index(spec.metric)
         self.cost_column = None if spec.cost_metric is None else surrogate.metric_index(spec.cost_metric)
         metrics = surrogate.metrics
@@ -135,8 +143,10 @@ class TaskSuite(nn.Module):
         self.register_buffer("upper", torch.tensor([m.upper for m in metrics]), persistent=False)
         self.register_buffer("meta_features", meta_features.float(), persistent=False)
         main = self.metric
-        self._score_scale = (-1.0 if main.minimize else 1.0) / (main.upper - main.lower)
-        self._score_offset = main.upper if main.minimize else main.lower
+        self._logarithmic = main.upper - main.lower >= _OPEN_ENDED
+        low, high = (0.0, math.log1p(main.upper - main.lower)) if self._logarithmic else (main.lower, main.upper)
+        self._score_scale = (-1.0 if main.minimize else 1.0) / (high - low)
+        self._score_offset = high if main.minimize else low
         self._positions = {ref: index for index, ref in enumerate(spec.tasks)}
 
     @property
@@ -182,17 +192,24 @@ class TaskSuite(nn.Module):
         raw = self.surrogate.predict(task, u, active, fidelity)
         metrics = torch.clamp(raw, self.lower, self.upper)
         clipped = (metrics != raw).any(1)
-        # NaN survives the clamp and differs from itself: it is counted above and scores worst.
-        score = self.to_score(metrics[:, self.metric_column]).nan_to_num(nan=0.0)
+        # NaN survives the clamp and differs from itself: it is counted above and scores worst. The second clamp is
+        # for the last bit: rounding may put the end of a range beside it.
+        score = self.to_score(metrics[:, self.metric_column]).nan_to_num_(nan=0.0).clamp_(0.0, 1.0)
         return Evaluation(score, metrics, clipped)
 
     def to_score(self, value: Tensor) -> Tensor:
-        """Map values of the main metric to scores in ``[0, 1]``, 1 being best."""
+        """Map values of the main metric to scores in ``[0, 1]``, 1 being best.
+
+        Linear, or linear in ``log1p(value - lower)`` where the metric's legal range is 10,000 units or wider.
+        """
+        if self._logarithmic:
+            value = torch.log1p(value - self.metric.lower)
         return (value - self._score_offset) * self._score_scale
 
     def to_metric(self, score: Tensor) -> Tensor:
         """Map scores back to values of the main metric."""
-        return score / self._score_scale + self._score_offset
+        value = score / self._score_scale + self._score_offset
+        return torch.expm1(value) + self.metric.lower if self._logarithmic else value
 
     def regret(self, task: Tensor, score: Tensor) -> Tensor:
         """Return ``(best - score) / (best - worst)`` per row: 0 at the known optimum.
@@ -212,10 +229,22 @@ class TaskSuite(nn.Module):
             InvalidSettingError: If it has not been found yet, with the command that finds it.
         """
         if self.known_range is None:
+            source, metric = self.spec.source, self.metric.name
+            remedy = (
+                "`python -m hpo_gym.find_optima` keeps ranges of bundled and yahpo suites only: set suite.known_range "
+                "= hpo_gym.tasks.optimum.find_known_range(suite) and give the environment source=suite."
+            )
+            if source in ("bundled", "yahpo"):
+                restriction = self.spec.provenance.get("restriction", "default")
+                more = "" if restriction == "default" else f" --restriction {restriction}"
+                remedy = (
+                    "Find and cache them once with "
+                    f"`python -m hpo_gym.find_optima {source} {self.name} --metric {metric}{more}`; "
+                    "add --data-dir if you gave data_dir."
+                )
             raise InvalidSettingError(
-                f"The optimum and range of the tasks of {self.spec.source}:{self.name} are not "
-                "known, so regret is undefined. Find and cache them once with "
-                f"`python -m hpo_gym.find_optima {self.spec.source} {self.name}`."
+                f"The optimum and range of the tasks of {source}:{self.name} are not known for metric "
+                f"{metric!r}, so regret is undefined. {remedy}"
             )
         return self.known_range
 

@@ -102,7 +102,11 @@ def compare(expected: Any, actual: Any, tolerance: float, where: str) -> None:
         for key in expected:
             compare(expected[key], actual[key], tolerance, f"{where}[{key!r}]")
         return
-    first, second = np.asarray(expected), np.asarray(actual)
+    first, second = (
+        # Forced: a tensor may lie on another device, or carry a gradient.
+        value.numpy(force=True) if isinstance(value, Tensor) else np.asarray(value)
+        for value in (expected, actual)
+    )
     assert first.shape == second.shape, f"{where}: shape {first.shape} != {second.shape}"
     if tolerance == 0.0 or first.dtype == bool:
         assert np.array_equal(first, second), f"{where}: {first} != {second}"

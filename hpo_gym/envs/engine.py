@@ -16,7 +16,7 @@ from torch import Tensor
 from hpo_gym.errors import InvalidActionError, InvalidSettingError, SplitLeakError, unknown_name
 from hpo_gym.mdp import Dynamics, EpisodeSettings, EpisodeState, Outcome
 from hpo_gym.mdp.observations import ObservationPart
-from hpo_gym.sources import load_suite
+from hpo_gym.sources import check_source_options, load_suite
 from hpo_gym.tasks.ref import TaskRef
 from hpo_gym.tasks.splits import split_tasks
 from hpo_gym.tasks.suite import TaskSuite
@@ -80,7 +80,7 @@ class EpisodeEngine:
                 metric=metric,
                 protocol=protocol,
                 data_dir=data_dir,
-                **dict(source_options or {}),
+                **check_source_options(source, source_options),
             )
         self.suite = suite.to(chosen_device)
         self.split, self.protocol = split, protocol

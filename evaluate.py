@@ -1,31 +1,65 @@
 """Compare agents on held-out tasks: ``python evaluate.py run=runs/first split=test seeds=5``.
 
-``run`` names one run folder or a list of them; the environment is the one that the first was trained on, changed by
+``run`` names one run folder or a list of them; the environment is the one that they were trained on, changed by
 ``env.<setting>=...``. Without ``run``: ``python evaluate.py agents=[random] env=openml env.space=xgboost``.
-Every setting: ``python evaluate.py --cfg job``.
 
-Written: a figure, every trial (Parquet) and ``result.json``.
+Written: a figure, a table (Markdown), every trial (Parquet) and ``result.json``. ``--help`` lists the settings.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from agents.command_line import overridden_keys, run_command, store
-from agents.comparison import ComparisonConfig, compare, env_of_run
+from agents.command_line import run_command, store
+from agents.comparison import ComparisonConfig, env_of_runs, prepare
 from agents.environments import ENVIRONMENTS, EnvironmentConfig
 from agents.experiment import build, load_trained
-from hpo_gym.evaluation import chosen_trials, comparison_table, regret_figure, save_figure, summarise
+from agents.overrides import Overrides
+from agents.progress import make_console
+from hpo_gym.errors import InvalidSettingError
+from hpo_gym.evaluation import comparison_markdown, comparison_table, regret_figure, save_figure, summarise
 from hpo_gym.sources.bundle_files import write_atomic
+
+HELP = """
+Compare trained agents with others on held-out tasks: the same tasks, seeds, first configuration and budget for all.
+
+  python evaluate.py run=... [agents=[...]] [key=value ...]
+  python evaluate.py run=runs/first split=test seeds=5
+  python evaluate.py run=[runs/s0,runs/s1,runs/s2]  runs of one agent are averaged
+  python evaluate.py agents=random env=openml env.space=xgboost
+  python evaluate.py --cfg job                      every setting and its value
+
+Settings (key=value):
+  run         run folder(s) of train.py; the environment is theirs, changed by env.<setting>=...
+  agents      names; default: random, and those of run=
+  split       train, val, test or all (default: test)
+  seeds       repetitions per task (default: 5); seed: root of all random numbers (default: 0)
+  budget      evaluations per episode (default: the environment's)
+  trials      when regret is shown, for example [10,50]
+  reference   agent that the others are compared with (default: random)
+  allow_leak  evaluate on datasets that a policy was trained on or chosen by (default: false)
+  output      folder to write to (default: evaluation/ in the first run folder)
+  env.space   search space, without run=; env.device: cpu or cuda
+"""
+
+# Settings of an environment that an evaluation decides otherwise, and how.
+_DECIDED = {
+    "split": "the tasks to evaluate on are chosen by split=, so use split={value}",
+    "action": "every agent takes the kind of action that it was made for",
+    "observation": "every agent reads the kind of observation that it was made for",
+    "reward": "what is compared is regret",
+    "reward_scale": "what is compared is regret",
+    "terminate_on_repeat": "every agent spends the whole budget",
+    "num_envs": "all episodes of a split are played at once",
+}
 
 
 @dataclass
@@ -34,7 +68,7 @@ class EvaluateConfig:
 
     defaults: list[Any] = field(default_factory=lambda: ["_self_", {"env": "openml"}])
     agents: list[str] | None = None
-    run: Any = None
+    run: list[str] | None = None
     env: Any = MISSING
     split: str = "test"
     seeds: int = 5
@@ -50,33 +84,34 @@ GROUPS = {"env": list(ENVIRONMENTS)}
 
 store("evaluate", EvaluateConfig)
 for _name, _id in ENVIRONMENTS.items():
-    store(_name, EnvironmentConfig(id=_id, reward_scale=None), "env")
+    store(_name, EnvironmentConfig(id=_id), "env")
 
 
-def evaluate(config: DictConfig, overrides: Sequence[str]) -> None:
+def evaluate(config: DictConfig, overrides: Overrides) -> None:
     """Run a comparison, print its table and write its files."""
     values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    env: EnvironmentConfig = build(EnvironmentConfig, values["env"], "environment setting")
-    given = values["run"]
-    runs = () if given is None else (given,) if isinstance(given, str) else tuple(given)
-    if runs:
-        keys = overridden_keys(overrides)
-        named = [key.removeprefix("env.").split(".")[0] for key in keys if key.startswith("env.")]
-        if "env" in keys:
-            named = [*named, "id"]
-        env = env_of_run(env, load_trained(runs[0]), tuple(dict.fromkeys(named)))
-    budget = values["budget"] or env.budget or 50
-    comparison = ComparisonConfig(
-        agents=None if values["agents"] is None else tuple(values["agents"]),
-        runs=runs,
-        env=env,
-        split=values["split"],
-        seeds=values["seeds"],
-        seed=values["seed"],
-        budget=budget,
-        allow_leak=values["allow_leak"],
+    runs = tuple(values["run"] or ())
+    comparison = prepare(
+        ComparisonConfig(
+            agents=None if values["agents"] is None else tuple(values["agents"]),
+            runs=runs,
+            env=_environment(values, runs, overrides.keys),
+            split=values["split"],
+            seeds=values["seeds"],
+            seed=values["seed"],
+            budget=values["budget"],
+            reference=values["reference"],
+            trials=None if values["trials"] is None else tuple(values["trials"]),
+            allow_leak=values["allow_leak"],
+        )
     )
-    console = Console()
+    parent = Path(runs[0]) / "evaluation" if runs else Path("evaluations")
+    label = overrides.label(without=("run", "split", "env.space", "output"))
+    name = "-".join(part for part in (comparison.suite.name, values["split"], label) if part)
+    folder = Path(values["output"] or parent / name)
+    # Now: a folder that cannot be written to should not cost an evaluation.
+    folder.mkdir(parents=True, exist_ok=True)
+    console = make_console()
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -87,24 +122,39 @@ def evaluate(config: DictConfig, overrides: Sequence[str]) -> None:
         transient=True,
     ) as progress:
         bar = progress.add_task("", total=1.0)
-        records = compare(comparison, lambda label, share: progress.update(bar, description=label, completed=share))
-    names = records.agents
-    reference = values["reference"] or ("random" if "random" in names else names[0])
-    summary = summarise(records, reference, values["trials"] or chosen_trials(budget), seed=values["seed"])
-    parent = Path(runs[0]) / "evaluation" if runs else Path("evaluations")
-    space = summary["spaces"][0].partition(":")[2]
-    folder = Path(values["output"] or parent / f"{space}-{comparison.split}")
-    console.print(comparison_table(summary))
+        records = comparison.run(lambda label, share: progress.update(bar, description=label, completed=share))
+    summary = summarise(records, comparison.reference, comparison.trials, seed=values["seed"])
+    console.print(comparison_table(summary, console.width))
     written = [
-        *save_figure(regret_figure(records, comparison.split), folder / "regret"),
+        *save_figure(regret_figure(records, values["split"]), folder / "regret"),
+        folder / "table.md",
         records.to_parquet(folder / "records.parquet"),
         folder / "result.json",
     ]
-    result = {"settings": {**values, "runs": list(runs), "budget": budget}, **summary}
+    write_atomic(folder / "table.md", comparison_markdown(summary).encode())
+    settings = {**values, "run": list(runs), "budget": comparison.budget, "env": comparison.environment()}
+    result = {"settings": settings, **summary}
     write_atomic(folder / "result.json", (json.dumps(result, indent=1, default=str) + "\n").encode())
     for path in written:
-        console.print(f"  {path}", highlight=False, soft_wrap=True)
+        console.print(f"  {path}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _environment(values: Mapping[str, Any], runs: Sequence[str], keys: Sequence[str]) -> EnvironmentConfig:
+    """Return the environment to evaluate on: as given, or as the runs were trained on with what is given changed."""
+    env: EnvironmentConfig = build(EnvironmentConfig, values["env"], "environment setting")
+    named = tuple(dict.fromkeys(key.removeprefix("env.").split(".")[0] for key in keys if key.startswith("env.")))
+    for name in named:
+        if name in _DECIDED:
+            value = getattr(env, name)
+            reason = _DECIDED[name].format(value=value)
+            raise InvalidSettingError(f"env.{name}={value} would have no effect: {reason}. Leave out env.{name}.")
+    if values["run"] == []:
+        raise InvalidSettingError("run=[] names no run folder. Write run=runs/<name>, or leave out run.")
+    if not runs:
+        return env
+    changed = [*named, *(["id"] if "env" in keys else []), *(["budget"] if values["budget"] is not None else [])]
+    return env_of_runs(env, [load_trained(path) for path in runs], changed)
 
 
 if __name__ == "__main__":
-    sys.exit(run_command("evaluate", evaluate, GROUPS))
+    sys.exit(run_command("evaluate", evaluate, GROUPS, help_text=HELP))

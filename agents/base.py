@@ -12,9 +12,10 @@ from torch import Tensor
 
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError
+from hpo_gym.mdp.actions import GridChoice, GridStep
 from hpo_gym.mdp.observations import Observation
 
-__all__ = ["Agent", "Callback", "Interface"]
+__all__ = ["Agent", "Callback", "Interface", "restore_generator"]
 
 #: Called after every vector step with the transitions so far, what there is to log (numbers or tensors of one
 #: element) and the environment's info; training ends when it returns ``True``.
@@ -34,6 +35,8 @@ class Interface:
         num_actions: ``A`` for discrete actions; 0 for continuous ones.
         action_dimension: Width of a continuous action; 0 for discrete ones.
         meta_features: ``M``.
+        metric: The optimised metric, which the observed scores are made of.
+        levels: Grid levels of each hyperparameter, which say how far a step goes; empty for continuous actions.
     """
 
     space: str
@@ -44,22 +47,37 @@ class Interface:
     num_actions: int
     action_dimension: int
     meta_features: int
+    metric: str
+    levels: tuple[int, ...]
 
     @classmethod
     def of(cls, env: HPOVectorEnv) -> Interface:
         """Return the interface of an environment."""
         settings, dynamics, suite = env.engine.settings, env.engine.dynamics, env.suite
-        flat = settings.observation == "flat"
+        flat, actions = settings.observation == "flat", dynamics.actions
+        grid = actions.grid if isinstance(actions, GridStep | GridChoice) else None
         return cls(
             space=suite.name,
             hyperparameters=suite.space.names,
             action=settings.action,
             observation=settings.observation,
             observation_width=sum(part.width for part in dynamics.observations.parts) if flat else 0,
-            num_actions=dynamics.actions.num_actions,
-            action_dimension=dynamics.actions.action_dimension,
+            num_actions=actions.num_actions,
+            action_dimension=actions.action_dimension,
             meta_features=suite.meta_features.shape[1],
+            metric=suite.spec.metric,
+            levels=() if grid is None else tuple(int(count) for count in grid.counts),
         )
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Interface:
+        """Read an interface from its fields, tuples as lists.
+
+        Raises:
+            TypeError: If a field is missing or unknown.
+        """
+        plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return cls(**plain)
 
     def require_same(self, other: Interface) -> None:
         """Refuse another interface.
@@ -144,5 +162,30 @@ class Agent(ABC):
         """Return everything to act like this agent and, if ``resumable``, to go on training bitwise."""
 
     @abstractmethod
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Restore a :meth:`state_dict` of an agent with the same configuration and interface."""
+    def load_state_dict(self, saved: Mapping[str, Any], resumable: bool = True) -> None:
+        """Restore a :meth:`state_dict` of an agent with the same configuration and interface.
+
+        Args:
+            saved: The state.
+            resumable: Whether training goes on from here, so that what only training needs is restored where
+                ``saved`` holds it. That fits the kind of device it was made on; acting like it does on any.
+
+        Raises:
+            InvalidSettingError: If ``resumable`` and ``saved`` was made on another kind of device.
+        """
+
+
+def restore_generator(draws: torch.Generator, saved: Tensor) -> None:
+    """Continue a stream of random numbers where :meth:`torch.Generator.get_state` found it.
+
+    Raises:
+        InvalidSettingError: If it was a stream of another kind of device, which none here can continue.
+    """
+    expected = draws.get_state().numel()
+    if saved.numel() != expected:
+        raise InvalidSettingError(
+            f"The saved random numbers are of another kind of device than {str(draws.device)!r} ({saved.numel()} "
+            f"bytes, not {expected}). Resume with the env.device that the run began with, or train again; evaluating "
+            "works on any device."
+        )
+    draws.set_state(saved.cpu())

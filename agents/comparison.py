@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from agents.base import Interface
@@ -13,15 +14,20 @@ from agents.environments import EnvironmentConfig, make_environment
 from agents.experiment import TrainedAgent, load_trained
 from agents.registry import find_agent
 from hpo_gym.envs import HPOVectorEnv
-from hpo_gym.errors import InvalidSettingError
-from hpo_gym.evaluation import Contender, RecordTable, evaluate
+from hpo_gym.errors import InvalidSettingError, SplitLeakError, unknown_name
+from hpo_gym.evaluation import Contender, RecordTable, chosen_trials, evaluate
 from hpo_gym.tasks.datasets import dataset_key
 from hpo_gym.tasks.splits import check_no_leak, split_tasks
 from hpo_gym.tasks.suite import TaskSuite
 
-__all__ = ["ComparisonConfig", "compare", "env_of_run"]
+__all__ = ["Comparison", "ComparisonConfig", "compare", "env_of_runs", "prepare"]
 
 Progress = Callable[[str, float], None]
+
+# How fast a run computed says nothing about what it learned.
+_NO_PROPERTY = ("num_envs", "device")
+# What an agent learns from, and how it acts: agents of different kinds may differ in it.
+_OF_AGENT = ("action", "observation", "reward", "reward_scale", "terminate_on_repeat")
 
 
 @dataclass(frozen=True)
@@ -35,8 +41,10 @@ class ComparisonConfig:
         split: Which tasks.
         seeds: Repetitions per task.
         seed: Root of the seed tree.
-        budget: Evaluations per episode, the first included.
-        allow_leak: Whether tasks may be evaluated whose datasets were trained on.
+        budget: Evaluations per episode, the first included; ``None`` means the environment's.
+        reference: Agent that the others are compared with; ``None`` means ``random`` where it takes part.
+        trials: When regret is reported; ``None`` means :func:`~hpo_gym.evaluation.chosen_trials`.
+        allow_leak: Whether tasks may be evaluated whose datasets a policy was trained on, or chosen by.
     """
 
     agents: tuple[str, ...] | None = None
@@ -45,43 +53,183 @@ class ComparisonConfig:
     split: str = "test"
     seeds: int = 5
     seed: int = 0
-    budget: int = 50
+    budget: int | None = None
+    reference: str | None = None
+    trials: tuple[int, ...] | None = None
     allow_leak: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value, least in (("seeds", self.seeds, 1), ("seed", self.seed, 0)):
+            if value < least:
+                raise InvalidSettingError(f"{name}={value!r} must be at least {least}.")
+        if self.agents == ():
+            raise InvalidSettingError(
+                "agents=[] names no agent. Write for example agents=[random], or leave it out to compare the agents "
+                "of run= with random search."
+            )
+        folders = [Path(path).resolve() for path in self.runs]
+        for path, folder in zip(self.runs, folders, strict=True):
+            if folders.count(folder) > 1:
+                raise InvalidSettingError(f"run={path} is named more than once, and would count twice. Name it once.")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A comparison whose settings were all checked.
+
+    Args:
+        config: What it was made from.
+        contenders: Who takes part.
+        suite: The tasks.
+        settings: Rules of the episodes that hold for every contender.
+        protocol: Split protocol.
+        budget: Evaluations per episode.
+        reference: Agent that the others are compared with.
+        trials: When regret is reported.
+    """
+
+    config: ComparisonConfig
+    contenders: tuple[Contender, ...]
+    suite: TaskSuite
+    settings: Mapping[str, Any]
+    protocol: str
+    budget: int
+    reference: str
+    trials: tuple[int, ...]
+
+    def environment(self) -> dict[str, Any]:
+        """Return what was evaluated, nothing left open, as plain values."""
+        env, suite = self.config.env, self.suite
+        return {
+            "id": env.id,
+            "source": suite.spec.source,
+            "space": suite.name,
+            "metric": suite.spec.metric,
+            "split": self.config.split,
+            "protocol": self.protocol,
+            "budget": self.budget,
+            **self.settings,
+            "source_options": dict(env.source_options),
+            "data_dir": env.data_dir,
+            "device": str(suite.device),
+        }
+
+    def run(self, progress: Progress | None = None) -> RecordTable:
+        """Evaluate every contender with one loop and one counter."""
+        tables = []
+        for contender in self.contenders:
+            label = f"{contender.name} {contender.run}".strip()
+            report = None if progress is None else _report(progress, label)
+            tables.append(
+                evaluate(
+                    contender,
+                    self.suite,
+                    split=self.config.split,
+                    protocol=self.protocol,
+                    seeds=self.config.seeds,
+                    seed=self.config.seed,
+                    budget=self.budget,
+                    settings=self.settings,
+                    progress=report,
+                )
+            )
+        return RecordTable.concat(tables)
 
 
 def compare(config: ComparisonConfig, progress: Progress | None = None) -> RecordTable:
-    """Evaluate every agent of a comparison with one loop and one counter.
+    """Evaluate every agent of a comparison; see :func:`prepare` for what it raises."""
+    return prepare(config).run(progress)
+
+
+def prepare(config: ComparisonConfig) -> Comparison:
+    """Load everything that a comparison needs and check all its settings, before anything is evaluated.
 
     Raises:
-        InvalidSettingError: If a learning agent has no run, or a run fits another environment.
+        InvalidSettingError: If a learning agent has no run, a run fits another environment, or a value is impossible.
+        UnknownNameError: For an unknown agent, reference, split or name of the environment.
         SplitLeakError: If a trained agent has seen a dataset that it would be tested on.
     """
-    trained = [load_trained(path, config.env.device) for path in config.runs]
-    env = make_environment(config.env, num_envs=1, split=config.split)
-    suite, protocol = env.suite, env.engine.protocol
-    settings = evaluation_settings(env)
-    for one in trained:
-        if not config.allow_leak:
-            tasks = [suite.tasks[index] for index in split_tasks(suite.name, protocol, config.split, suite.tasks)]
-            check_no_leak(one.training_datasets, [dataset_key(task) for task in tasks])
-    tables = []
-    for contender in _contenders(config, trained, suite, settings):
-        label = f"{contender.name} {contender.run}".strip()
-        report = None if progress is None else _report(progress, label)
-        tables.append(
-            evaluate(
-                contender,
-                suite,
-                split=config.split,
-                protocol=protocol,
-                seeds=config.seeds,
-                seed=config.seed,
-                budget=config.budget,
-                settings=settings,
-                progress=report,
-            )
+    # What the environment would reward is never asked for, and may need a range that is not known.
+    rules = dataclasses.replace(config.env, reward=None, reward_scale=None, terminate_on_repeat=None)
+    changes = {} if config.budget is None else {"budget": config.budget}
+    env = make_environment(rules, num_envs=1, split=config.split, **changes)
+    suite, protocol, budget = env.suite, env.engine.protocol, env.engine.settings.budget
+    if suite.known_range is None:
+        raise InvalidSettingError(
+            f"Regret on {suite.spec.source}:{suite.name} is unknown: the range of its tasks is not. Find and cache it "
+            f"once with `python -m hpo_gym.find_optima {suite.spec.source} {suite.name}`."
         )
-    return RecordTable.concat(tables)
+    trained = [load_trained(path, env.device) for path in config.runs]
+    if not config.allow_leak:
+        tasks = [suite.tasks[index] for index in split_tasks(suite.name, protocol, config.split, suite.tasks)]
+        _require_unseen(trained, [dataset_key(task) for task in tasks], config.split)
+    settings = evaluation_settings(env)
+    contenders = _contenders(config, trained, suite, protocol, {**settings, "budget": budget})
+    names = sorted({contender.name for contender in contenders})
+    reference = config.reference or ("random" if "random" in names else names[0])
+    if reference not in names:
+        raise unknown_name("reference agent", reference, names, "Add it with agents=[...].")
+    trials = _trials(config.trials, budget)
+    return Comparison(config, tuple(contenders), suite, settings, protocol, budget, reference, trials)
+
+
+def env_of_runs(
+    config: EnvironmentConfig, runs: Sequence[TrainedAgent], overridden: Sequence[str]
+) -> EnvironmentConfig:
+    """Return the environment that runs were trained on, with the fields that the command line names replaced.
+
+    Raises:
+        InvalidSettingError: If they were trained on different ones.
+    """
+    changes = {name: getattr(config, name) for name in overridden}
+    _require_agreement(runs, overridden)
+    return dataclasses.replace(runs[0].config.env, **changes)
+
+
+def _require_agreement(runs: Sequence[TrainedAgent], overridden: Sequence[str]) -> None:
+    for other in runs[1:]:
+        first = runs[0]
+        free = {*_NO_PROPERTY, *overridden}
+        if other.config.agent_name != first.config.agent_name:
+            free |= set(_OF_AGENT)
+        mine, theirs = first.config.env, other.config.env
+        different = [
+            f"env.{name}: {getattr(mine, name)!r} against {getattr(theirs, name)!r}"
+            for name in (item.name for item in dataclasses.fields(mine))
+            if name not in free and getattr(mine, name) != getattr(theirs, name)
+        ]
+        if different:
+            raise InvalidSettingError(
+                f"{first.folder} and {other.folder} were trained on different environments ({'; '.join(different)}): "
+                "their mean would mean nothing. Evaluate them one by one."
+            )
+
+
+def _require_unseen(runs: Sequence[TrainedAgent], testing: Sequence[str], split: str) -> None:
+    remedy = "To measure it nonetheless: allow_leak=true."
+    for run in runs:
+        try:
+            check_no_leak(run.training_datasets, testing)
+        except SplitLeakError as error:
+            raise SplitLeakError(f"{run.folder}: {error} {remedy}") from error
+        chosen_by = sorted(set(run.validation_datasets) & set(testing))
+        if chosen_by:
+            raise SplitLeakError(
+                f"{run.folder}: by its regret on {len(chosen_by)} dataset(s) of split={split} ({chosen_by[0]}, ...) "
+                f"this policy was chosen, so that it is too good there. Use split=test. {remedy}"
+            )
+
+
+def _trials(given: tuple[int, ...] | None, budget: int) -> tuple[int, ...]:
+    if given is None:
+        return chosen_trials(budget)
+    wrong = [trial for trial in given if not 1 <= trial <= budget]
+    if wrong or not given:
+        raise InvalidSettingError(
+            f"trials={list(given)} must name trials in 1 .. {budget}: an episode spends {budget} evaluations. Write "
+            f"for example trials=[{budget}], or choose a larger budget."
+        )
+    return tuple(sorted(set(given)))
 
 
 def _report(progress: Progress, label: str) -> Callable[[float], None]:
@@ -92,16 +240,32 @@ def _report(progress: Progress, label: str) -> Callable[[float], None]:
 
 
 def _contenders(
-    config: ComparisonConfig, trained: Sequence[TrainedAgent], suite: TaskSuite, settings: Mapping[str, Any]
+    config: ComparisonConfig,
+    trained: Sequence[TrainedAgent],
+    suite: TaskSuite,
+    protocol: str,
+    rules: Mapping[str, Any],
 ) -> list[Contender]:
+    def interface(action: str, observation: str) -> Interface:
+        changes = {**rules, "action": action, "observation": observation}
+        env = HPOVectorEnv(1, source=suite, split=config.split, protocol=protocol, device=suite.device, **changes)
+        return Interface.of(env)
+
     available = {one.config.agent_name for one in trained}
     names = config.agents if config.agents is not None else ("random", *sorted(available - {"random"}))
+    for one in trained:
+        if one.config.agent_name not in names:
+            raise InvalidSettingError(
+                f"{one.folder} is a run of {one.config.agent_name!r}, which agents=[{','.join(names)}] leaves out. Add "
+                "it to agents, or leave out that run."
+            )
     contenders = []
     for name in dict.fromkeys(names):
         entry = find_agent(name)
         if not entry.agent.learns:
-            interface = _interface(suite, config, settings, entry.agent.action_kinds[0], "flat")
-            agent = entry.agent(entry.config(), interface, config.seed, suite.device)
+            agent = entry.agent(
+                entry.config(), interface(entry.agent.action_kinds[0], "flat"), config.seed, suite.device
+            )
             contenders.append(as_contender(agent))
             continue
         mine = [one for one in trained if one.config.agent_name == name]
@@ -112,22 +276,11 @@ def _contenders(
             )
         for one in mine:
             built = one.agent.interface
-            interface = _interface(suite, config, settings, built.action, built.observation)
-            built.require_same(interface)
+            try:
+                built.require_same(interface(built.action, built.observation))
+            except InvalidSettingError as error:
+                raise InvalidSettingError(f"{one.folder}: {error}") from error
             # Two runs may have one name in different folders.
             same = sum(other.folder.name == one.folder.name for other in mine) > 1
             contenders.append(as_contender(one.agent, str(one.folder) if same else one.folder.name))
     return contenders
-
-
-def _interface(
-    suite: TaskSuite, config: ComparisonConfig, settings: Mapping[str, Any], action: str, observation: str
-) -> Interface:
-    rules = {**settings, "action": action, "observation": observation, "budget": config.budget}
-    return Interface.of(HPOVectorEnv(1, source=suite, split=config.split, **rules))
-
-
-def env_of_run(config: EnvironmentConfig, run: TrainedAgent, overridden: Sequence[str]) -> EnvironmentConfig:
-    """Return a run's environment with the fields that the command line names replaced."""
-    changes = {name: getattr(config, name) for name in overridden}
-    return dataclasses.replace(run.config.env, **changes)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from agents.base import Agent, Callback, Interface
+from agents.base import Agent, Callback, Interface, restore_generator
 from agents.exploration import EpsilonGreedy, LinearSchedule, greedy
 from agents.networks import ValueNetwork, seeded
 from agents.replay import ReplayBuffer, Transitions
@@ -33,7 +33,7 @@ class DQNConfig:
     """Configuration of :class:`DQN`. Every cadence is counted in transitions or in gradient steps.
 
     Args:
-        total_steps: Transitions to train on.
+        total_steps: Transitions to train on; more than ``learning_starts``.
         hidden: Widths of the network's hidden layers.
         learning_rate: Adam's, falling linearly to a tenth over the training.
         discount: Gamma, in ``[0, 1]``.
@@ -55,8 +55,8 @@ class DQNConfig:
             deviation 1 over the training datasets).
         weight_decay: Decoupled weight decay.
         max_gradient_norm: Gradients are scaled down to this norm.
-        save_buffer: Whether checkpoints hold the replay buffer; without it a resumed run first fills it again,
-            and is then not bitwise the unbroken one.
+        save_buffer: Whether checkpoints hold the replay buffer; without it a resumed run first collects
+            ``learning_starts`` transitions again (or a full buffer), and is then not bitwise the unbroken one.
     """
 
     total_steps: int = 600_000
@@ -85,6 +85,14 @@ class DQNConfig:
                 raise InvalidSettingError(f"{name}={getattr(self, name)!r} must be at least 1.")
         if self.learning_starts < 0:
             raise InvalidSettingError(f"learning_starts={self.learning_starts!r} must not be negative.")
+        first = self.learning_starts + self.transitions_per_update
+        if self.total_steps < first:
+            raise InvalidSettingError(
+                f"total_steps={self.total_steps!r} ends before the first gradient step, which comes after "
+                f"learning_starts={self.learning_starts!r} and transitions_per_update={self.transitions_per_update!r} "
+                f"transitions: nothing would be learned. Set agent.total_steps to {first} or more, or "
+                "agent.learning_starts to less."
+            )
         for name in ("learning_rate", "max_gradient_norm"):
             if not getattr(self, name) > 0.0:
                 raise InvalidSettingError(f"{name}={getattr(self, name)!r} must be greater than 0.")
@@ -126,6 +134,8 @@ class DQN(Agent):
         self._act_draws = generator(seed, "agent", "act", device=self.device)
         self._replay_draws = generator(seed, "agent", "replay", device=self.device)
         self.updates = 0
+        # Gradient steps that were due while a resumed run filled its buffer again, and are not made up for.
+        self._missed = 0
 
     def act(
         self, observation: Observation, mask: Tensor | None, draws: torch.Generator, explore: bool = False
@@ -161,9 +171,13 @@ class DQN(Agent):
 
     def _learn(self) -> dict[str, float | Tensor]:
         """Make the gradient steps that are due."""
+        config = self.config
+        assert self.replay is not None  # train made it
         logs: dict[str, float | Tensor] = {**self.exploration.describe(self.steps), "updates": self.updates}
-        due = (self.steps - self.config.learning_starts) // self.config.transitions_per_update
-        while self.updates < due:
+        due = (self.steps - config.learning_starts) // config.transitions_per_update
+        if self.replay.size < min(config.learning_starts, config.buffer_size):
+            self._missed = max(0, due - self.updates)
+        while self.updates < due - self._missed:
             logs |= self._update()
         return logs
 
@@ -230,6 +244,7 @@ class DQN(Agent):
             saved |= {
                 "network": self.network.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
+                "missed": self._missed,
                 "act_draws": self._act_draws.get_state(),
                 "replay_draws": self._replay_draws.get_state(),
             }
@@ -237,14 +252,17 @@ class DQN(Agent):
                 saved["replay"] = self.replay.state_dict()
         return saved
 
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+    def load_state_dict(self, saved: Mapping[str, Any], resumable: bool = True) -> None:
         self.target.load_state_dict(saved["target"])
         self.steps, self.updates = int(saved["steps"]), int(saved["updates"])
         self.network.load_state_dict(saved.get("network", saved["target"]))
-        if "optimizer" in saved:
-            self.optimizer.load_state_dict(saved["optimizer"])
-            self._act_draws.set_state(saved["act_draws"].cpu())
-            self._replay_draws.set_state(saved["replay_draws"].cpu())
+        if not resumable or "optimizer" not in saved:
+            return
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self._missed = int(saved["missed"])
+        restore_generator(self._act_draws, saved["act_draws"])
+        restore_generator(self._replay_draws, saved["replay_draws"])
+        self.replay = None
         if "replay" in saved:
             width, actions = self.interface.observation_width, self.interface.num_actions
             self.replay = ReplayBuffer(self.config.buffer_size, width, actions, self.device)

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec, load_env_creator
 
-import hpo_gym  # noqa: F401  (registers the ids)
+from hpo_gym import registered_ids
 from hpo_gym.envs import HPOVectorEnv
-from hpo_gym.errors import InvalidSettingError
+from hpo_gym.errors import InvalidSettingError, unknown_name
 
-__all__ = ["ENVIRONMENTS", "EnvironmentConfig", "make_environment"]
+__all__ = ["ENVIRONMENTS", "EnvironmentConfig", "make_environment", "space_name"]
 
 #: Names on the command line (``env=openml``) and the ids behind them.
 ENVIRONMENTS = {
@@ -58,7 +59,7 @@ class EnvironmentConfig:
     reward: str | None = None
     reward_scale: str | None = "range"
     start: str | None = None
-    start_configuration: dict[str, Any] | None = None
+    start_configuration: dict[str, Any] = field(default_factory=dict)
     levels: int | None = None
     multi_fidelity: bool | None = None
     min_fidelity: float | None = None
@@ -87,7 +88,28 @@ def make_environment(config: EnvironmentConfig, **changes: Any) -> HPOVectorEnv:
         DataError: If a data file is missing or corrupt.
     """
     arguments: Mapping[str, Any] = {"num_envs": config.num_envs, **config.arguments(), **changes}
-    env = gym.make_vec(config.id, **arguments)
+    env = gym.make_vec(_spec(config.id), **arguments)
     unwrapped = env.unwrapped
-    assert isinstance(unwrapped, HPOVectorEnv)  # what every id of hpo_gym has as its vector entry point
+    assert isinstance(unwrapped, HPOVectorEnv)  # see _spec
     return unwrapped
+
+
+def space_name(config: EnvironmentConfig) -> str:
+    """Return the search space that a configuration names, or the one on its card, without loading anything.
+
+    Raises:
+        UnknownNameError: For an unknown id.
+    """
+    return config.space or str(_spec(config.id).kwargs.get("space") or config.id)
+
+
+def _spec(name: str) -> EnvSpec:
+    """Return what is registered under an id, if it is an environment of this package."""
+    try:
+        spec = gym.spec(name)
+        creator: Any = load_env_creator(spec.vector_entry_point) if isinstance(spec.vector_entry_point, str) else None
+    except (gym.error.Error, ImportError) as error:
+        raise unknown_name("environment id", name, registered_ids()) from error
+    if not (isinstance(creator, type) and issubclass(creator, HPOVectorEnv)):
+        raise unknown_name("environment id", name, registered_ids(), "It must be a vector environment of hpo_gym.")
+    return spec

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
-__all__ = ["TrainingDisplay"]
+__all__ = ["TrainingDisplay", "make_console"]
 
 _LINE_SECONDS = 15.0
+
+# Of a pipe or a file nobody knows the width, and rich would assume 80 columns: too few for a table of results.
+_FILE_WIDTH = 140
+
+
+def make_console(stderr: bool = False) -> Console:
+    """Return a console on standard output or standard error, wide enough for tables where it is no terminal."""
+    console = Console(stderr=stderr)
+    if console.is_terminal or "COLUMNS" in os.environ:
+        return console
+    return Console(stderr=stderr, width=_FILE_WIDTH)
 
 
 class TrainingDisplay:
@@ -24,7 +38,7 @@ class TrainingDisplay:
     """
 
     def __init__(self, title: str, total: int, done: int = 0, console: Console | None = None) -> None:
-        self.console = console or Console()
+        self.console = console or make_console()
         self._title, self._total, self._begun_at = title, total, done
         self._begun = self._last_line = time.monotonic()
         self._last_steps = -1
@@ -35,18 +49,20 @@ class TrainingDisplay:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[figures]}"),
             console=self.console,
-            disable=not self.console.is_terminal,
         )
-        self._task = self._progress.add_task(title, total=total, completed=done, figures="")
+        self._task = self._progress.add_task(title, total=total, completed=done)
+        # Below the bar: beside it, the figures would leave no room for it in a terminal of 80 columns.
+        self._figures = Text()
+        self._live = Live(Group(self._progress, self._figures), console=self.console)
 
     def __enter__(self) -> TrainingDisplay:
-        self._progress.start()
+        if self.console.is_terminal:
+            self._live.start()
         return self
 
     def __exit__(self, *raised: object) -> None:
-        self._progress.stop()
+        self._live.stop()
 
     def steps_per_second(self, steps: int) -> float:
         """Return the mean speed since this part of the run began."""
@@ -56,12 +72,12 @@ class TrainingDisplay:
         """Show the state after ``steps`` transitions."""
         speed = self.steps_per_second(steps)
         text = " · ".join([f"{speed:,.0f} steps/s", *(f"{name} {value:.4g}" for name, value in figures.items())])
-        self._progress.update(self._task, completed=min(steps, self._total), figures=text)
+        self._progress.update(self._task, completed=min(steps, self._total))
+        self._figures.plain = text
         now = time.monotonic()
         due = now - self._last_line > _LINE_SECONDS or steps >= self._total
         if not self.console.is_terminal and due and steps > self._last_steps:
             self._last_line, self._last_steps = now, steps
             left = max(0, self._total - steps) / max(speed, 1e-9)
-            self.console.print(
-                f"{self._title}: {steps:,}/{self._total:,} · {left:.0f} s left · {text}", highlight=False
-            )
+            line = f"{self._title}: {steps:,}/{self._total:,} · {left:.0f} s left · {text}"
+            self.console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from agents.base import Agent, Callback, Interface
+from agents.base import Agent, Callback, Interface, restore_generator
 from agents.exploration import uniform_legal
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError
@@ -79,8 +79,9 @@ class RandomSearch(Agent):
                 return
 
     def state_dict(self, resumable: bool = True) -> dict[str, Any]:
-        return {"steps": self.steps, "draws": self._draws.get_state()}
+        return {"steps": self.steps} | ({"draws": self._draws.get_state()} if resumable else {})
 
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+    def load_state_dict(self, saved: Mapping[str, Any], resumable: bool = True) -> None:
         self.steps = int(saved["steps"])
-        self._draws.set_state(saved["draws"].cpu())
+        if resumable and "draws" in saved:
+            restore_generator(self._draws, saved["draws"])

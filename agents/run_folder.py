@@ -2,11 +2,12 @@
 
 ==========================  ==================================================================
 ``config.yaml``             every setting, resolved
-``versions.json``           packages, platform, git commit, provenance of the data
+``versions.json``           packages, platform, git commit, provenance and checksums of the data
 ``checkpoints/*.pt``        the newest few: all that is needed to go on bitwise (CPU)
 ``policy.pt``               the trained agent alone
 ``result.json``             written last: a run without it is not finished
 ``events.out.tfevents.*``   TensorBoard
+``evaluation``              what ``evaluate.py`` writes
 ==========================  ==================================================================
 
 Every file is written under a temporary name and then renamed, so that a killed run leaves no half file.
@@ -14,12 +15,11 @@ Every file is written under a temporary name and then renamed, so that a killed 
 
 from __future__ import annotations
 
-import io
+import contextlib
 import json
 import platform
-import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,47 @@ from typing import Any
 import torch
 import yaml
 
+from agents.saved_files import Saved, load, save
 from hpo_gym.errors import DataIntegrityError, DataMissingError, InvalidSettingError
 from hpo_gym.sources.bundle_files import write_atomic
+from hpo_gym.sources.temporaries import discard, remove_stale, temporary_path
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "one_trainer"]
 
 _PACKAGES = ("hpo_gym", "torch", "numpy", "gymnasium", "ConfigSpace", "hydra-core")
+_NAMES = ("config.yaml", "versions.json", "checkpoints", "policy.pt", "result.json", "evaluation")
+_EVENTS = "events.out.tfevents."
+_POLICY = ("agent", "interface", "training_datasets", "validation_datasets", "state")
+_CHECKPOINT = (*_POLICY, "environment", "validation", "recorder")
+
+
+@contextlib.contextmanager
+def one_trainer(path: Path) -> Iterator[None]:
+    """Keep other processes from training in a run folder meanwhile.
+
+    Raises:
+        InvalidSettingError: If one does.
+    """
+    from filelock import FileLock, Timeout
+
+    folder = path.resolve()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the folder: overwriting a run moves the folder away.
+    file = folder.with_name(f".{folder.name}.lock")
+    lock = FileLock(file)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise InvalidSettingError(
+            f"Another process is training in {path} (it holds {file}). Wait until it ends or stop it, or choose "
+            "another name=..."
+        ) from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(PermissionError):
+            file.unlink(missing_ok=True)
+        lock.release()
 
 
 class RunFolder:
@@ -50,15 +85,18 @@ class RunFolder:
         """Make the folder of a new run and write what it is.
 
         Raises:
-            InvalidSettingError: If there is a run already and ``overwrite`` is false.
+            InvalidSettingError: If the folder is not empty and ``overwrite`` is false, or holds what no run wrote.
         """
-        if (path / "config.yaml").exists():
-            if not overwrite:
-                raise InvalidSettingError(
-                    f"{path} already holds a run. Continue it with resume={path}, start again with overwrite=true, "
-                    "or choose another name=..."
-                )
-            shutil.rmtree(path)
+        remove_stale(path)
+        if path.exists() and not path.is_dir():
+            raise InvalidSettingError(f"{path} is a file, no folder for a run. Choose another name=... or runs=...")
+        found = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
+        if found:
+            _require_replaceable(path, found, overwrite)
+            # Deleting takes time and may fail halfway; renaming does neither.
+            away = temporary_path(path)
+            path.rename(away)
+            discard(away)
         folder = cls(path)
         path.mkdir(parents=True, exist_ok=True)
         folder._write_json("versions.json", {**_versions(), "data": dict(provenance)})
@@ -80,6 +118,12 @@ class RunFolder:
             )
         return cls(path)
 
+    def remove_leftovers(self) -> None:
+        """Remove what a killed process left half written; only within :func:`one_trainer`."""
+        for folder in (self.path, self.path / "checkpoints"):
+            for left in folder.glob(".*.tmp"):
+                left.unlink(missing_ok=True)
+
     def config(self) -> dict[str, Any]:
         """Return the settings of the run.
 
@@ -95,10 +139,38 @@ class RunFolder:
             raise DataIntegrityError(f"{path} does not hold settings. Train again with overwrite=true.")
         return parsed
 
+    def require_same_data(self, provenance: Mapping[str, Any]) -> None:
+        """Refuse to go on with other data than the run began with.
+
+        Args:
+            provenance: That of the data as they are now.
+
+        Raises:
+            DataIntegrityError: If ``versions.json`` cannot be read.
+            InvalidSettingError: If a checksum differs.
+        """
+        path = self.path / "versions.json"
+        try:
+            began = json.loads(path.read_text(encoding="utf-8"))["data"].get("sha256") or {}
+            names = sorted({*began, *(provenance.get("sha256") or {})})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataIntegrityError(
+                f"{path} does not say which data the run began with ({error!r}). Train again with overwrite=true."
+            ) from error
+        now = provenance.get("sha256") or {}
+        changed = [
+            f"{name}: {began.get(name)} then, {now.get(name)} now" for name in names if began.get(name) != now.get(name)
+        ]
+        if changed:
+            raise InvalidSettingError(
+                f"The data changed since the run in {self.path} began (SHA-256 of {'; '.join(changed)}). Go on with "
+                "the data, or the version of hpo_gym, that it began with, or train again with another name=..."
+            )
+
     def save_checkpoint(self, steps: int, content: Mapping[str, Any], keep: int) -> Path:
         """Write a resumable checkpoint and remove all but the newest ``keep``."""
         path = self.path / "checkpoints" / f"step-{steps:012d}.pt"
-        _save(path, content)
+        save(path, content)
         for old in self._checkpoints()[:-keep]:
             old.unlink()
         return path
@@ -106,28 +178,42 @@ class RunFolder:
     def save_policy(self, content: Mapping[str, Any]) -> Path:
         """Write the trained agent."""
         path = self.path / "policy.pt"
-        _save(path, content)
+        save(path, content)
         return path
 
-    def latest_checkpoint(self) -> dict[str, Any] | None:
-        """Return the newest checkpoint, or ``None`` if the run was stopped before its first."""
-        paths = self._checkpoints()
-        return _load(paths[-1]) if paths else None
+    def latest_checkpoint(self) -> Saved | None:
+        """Return the newest checkpoint, or ``None`` if the run was stopped before its first.
 
-    def policy(self) -> dict[str, Any]:
-        """Return the trained agent; of an unfinished run, the one in its newest checkpoint.
+        Raises:
+            DataIntegrityError: If the file is corrupt.
+            InvalidSettingError: If another version of hpo_gym wrote it.
+        """
+        paths = self._checkpoints()
+        if not paths:
+            return None
+        before = "use the one before" if len(paths) > 1 else "start the run anew"
+        return load(paths[-1], _CHECKPOINT, f"Remove it to {before}.")
+
+    def policy(self) -> Saved:
+        """Return the trained agent; of an unfinished run, the best or else the last in its newest checkpoint.
 
         Raises:
             DataMissingError: If there is neither.
             DataIntegrityError: If the file is corrupt.
+            InvalidSettingError: If another version of hpo_gym wrote it.
         """
-        path = self.path / "policy.pt"
-        if path.exists():
-            return _load(path)
+        if self.has_policy:
+            remedy = (
+                f"Remove it and run `python train.py resume={self.path}`: the newest checkpoint holds the policy, too."
+            )
+            return load(self.path / "policy.pt", _POLICY, remedy)
         latest = self.latest_checkpoint()
         if latest is None:
-            raise DataMissingError(f"{self.path} holds no trained agent yet. Train on with resume={self.path}.")
-        return latest
+            way = "Train again with overwrite=true" if self.finished else f"Train on with resume={self.path}"
+            raise DataMissingError(f"{self.path} holds no trained agent. {way}.")
+        validation = latest.content["validation"]
+        best = validation.get("state") if isinstance(validation, Mapping) else None
+        return latest if best is None else Saved(latest.path, {**latest.content, "state": best})
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Write ``result.json``, which marks the run as finished."""
@@ -138,6 +224,11 @@ class RunFolder:
         """Whether the run reached its end."""
         return (self.path / "result.json").exists()
 
+    @property
+    def has_policy(self) -> bool:
+        """Whether there is a trained agent outside the checkpoints."""
+        return (self.path / "policy.pt").exists()
+
     def _checkpoints(self) -> list[Path]:
         return sorted((self.path / "checkpoints").glob("step-*.pt"))
 
@@ -145,21 +236,27 @@ class RunFolder:
         write_atomic(self.path / name, (json.dumps(content, indent=1, default=str) + "\n").encode())
 
 
-def _save(path: Path, content: Mapping[str, Any]) -> None:
-    buffer = io.BytesIO()
-    torch.save(dict(content), buffer)
-    write_atomic(path, buffer.getvalue())
+def _final_name(name: str) -> str:
+    """Return the name of the file that a temporary one would have become; any other name as it is."""
+    return name[1:].rsplit(".", 2)[0] if name.startswith(".") and name.endswith(".tmp") else name
 
 
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, ValueError, EOFError, OSError, KeyError, AttributeError) as error:
-        raise DataIntegrityError(f"{path} cannot be read ({error}); remove it to use the one before.") from error
-    except Exception as error:
-        # torch raises pickle.UnpicklingError for a file with anything but tensors and plain values.
-        raise DataIntegrityError(f"{path} is no checkpoint of hpo_gym ({type(error).__name__}).") from error
-    return loaded
+def _require_replaceable(path: Path, found: list[str], overwrite: bool) -> None:
+    """Refuse to replace a folder against the user's will, or one that is more than a run."""
+    again = "start again with overwrite=true, or choose another name=..."
+    finals = {name: _final_name(name) for name in found}
+    foreign = [name for name, final in finals.items() if final not in _NAMES and not final.startswith(_EVENTS)]
+    is_run = "versions.json" in finals.values()
+    if is_run and not overwrite and "config.yaml" in found:
+        raise InvalidSettingError(f"{path} already holds a run. Continue it with resume={path}, {again}")
+    if foreign or not is_run:
+        shown = ", ".join((foreign or found)[:5])
+        more = ", which no run wrote" if is_run else ", and is no run folder"
+        raise InvalidSettingError(
+            f"{path} holds {shown}{more}. Choose another name=... or runs=..., or move that away yourself."
+        )
+    if not overwrite:
+        raise InvalidSettingError(f"{path} holds what is left of a run ({', '.join(found[:5])}): {again}")
 
 
 def _versions() -> dict[str, Any]:

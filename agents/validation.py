@@ -8,6 +8,7 @@ from agents.base import Agent
 from agents.contenders import as_contender, evaluation_settings
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.evaluation import evaluate
+from hpo_gym.tasks.datasets import dataset_key
 from hpo_gym.tasks.splits import split_tasks
 
 __all__ = ["Validation"]
@@ -34,6 +35,9 @@ class Validation:
         held_out = split_tasks(env.suite.name, self._protocol, "val", env.suite.tasks)
         known = env.suite.known_range is not None
         self.active = every > 0 and env.engine.split == "train" and len(held_out) > 0 and known
+        keys = {dataset_key(env.suite.tasks[index]) for index in held_out} if self.active else set()
+        #: What the kept policy is chosen by, as dataset keys.
+        self.datasets = tuple(sorted(keys))
         self.best_regret = float("inf")
         self.best_steps = 0
         self._best: dict[str, Any] | None = None

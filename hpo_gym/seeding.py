@@ -13,6 +13,8 @@ import secrets
 import numpy as np
 import torch
 
+from hpo_gym.errors import InvalidSettingError
+
 __all__ = ["fresh_seed", "generator", "numpy_generator", "stream_seed"]
 
 
@@ -23,7 +25,7 @@ def fresh_seed() -> int:
 
 def _sequence(seed: int, path: tuple[str | int, ...]) -> np.random.SeedSequence:
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise ValueError(f"A seed must be a non-negative integer, got {seed!r}.")
+        raise InvalidSettingError(f"A seed must be a non-negative integer, got {seed!r}. Write for example seed=0.")
     digest = hashlib.sha256("\x1f".join(map(str, path)).encode()).digest()
     words = np.frombuffer(digest[:16], dtype=np.uint32)
     return np.random.SeedSequence(int(seed), spawn_key=tuple(int(word) for word in words))

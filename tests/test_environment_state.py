@@ -68,9 +68,10 @@ def test_what_a_caller_writes_into_an_info_changes_no_episode() -> None:
         action = torch.randint(4, (4,), generator=generator)
         observation, reward, _, _, info = scribbled.step(action)
         seen.append(torch.cat([reward[:, None], observation], 1))
-        for name in ("task", "trial", "score", "incumbent", "fidelity"):
-            info[name].fill_(3)
-            info["final_info"][name].fill_(3)
+        for name in ("task", "trial", "score", "incumbent", "fidelity", "legal"):
+            info[name].zero_()
+            info["final_info"][name].zero_()
+        assert not info["final_info"]["legal"].any()
     torch.testing.assert_close(torch.stack(seen), expected, rtol=0, atol=0)
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from rich.console import Console
 
-from agents.comparison import ComparisonConfig, compare, env_of_run
+from agents.comparison import ComparisonConfig, compare, env_of_runs, prepare
 from agents.dqn import DQNConfig
 from agents.environments import EnvironmentConfig
 from agents.experiment import ExperimentConfig, load_trained, run_training
 from hpo_gym.errors import DataMissingError, InvalidSettingError, SplitLeakError, UnknownNameError
-from hpo_gym.evaluation import RecordTable
+from hpo_gym.evaluation import RecordTable, comparison_table, summarise
 
 ENV = EnvironmentConfig(id="HPO-Synthetic-v0", space="bbob-2d", num_envs=32, budget=12)
 
@@ -54,11 +59,17 @@ def test_agents_meet_on_the_same_tasks_with_the_same_counter(runs):
 
 def test_a_dataset_that_was_trained_on_is_refused_unless_asked_for(runs):
     config = ComparisonConfig(runs=(str(runs[0]),), env=ENV, split="train", seeds=1, budget=12)
-    with pytest.raises(SplitLeakError, match="trained on"):
+    with pytest.raises(SplitLeakError, match=r"trained on.*allow_leak=true"):
         compare(config)
-    import dataclasses
-
     assert len(compare(dataclasses.replace(config, allow_leak=True)))
+
+
+def test_a_policy_is_not_scored_on_the_datasets_that_chose_it_unless_asked_for(runs):
+    config = ComparisonConfig(runs=(str(runs[0]),), env=ENV, split="val", seeds=1, budget=12)
+    with pytest.raises(SplitLeakError, match=r"was chosen.*split=test.*allow_leak=true"):
+        prepare(config)
+    chosen = set(load_trained(runs[0]).validation_datasets)
+    assert set(compare(dataclasses.replace(config, allow_leak=True)).frame["dataset"]) == chosen
 
 
 def test_a_policy_is_not_scored_on_another_space(runs):
@@ -79,7 +90,7 @@ def test_a_learning_agent_without_a_run_says_how_to_get_one():
 def test_the_environment_of_a_run_is_changed_only_where_asked(runs):
     trained = load_trained(runs[0])
     given = EnvironmentConfig(id="HPO-OpenML-v0", budget=7, levels=4)
-    env = env_of_run(given, trained, ["budget"])
+    env = env_of_runs(given, [trained], ["budget"])
     assert (env.id, env.budget, env.levels, env.space) == ("HPO-Synthetic-v0", 7, None, "bbob-2d")
 
 
@@ -89,29 +100,157 @@ def test_the_kept_policy_is_the_best_on_the_validation_split(runs):
     assert 0.0 <= result["validation"] <= 1.0
 
 
-def test_the_command_prints_a_table_and_writes_what_regenerates_it(runs, tmp_path, capsys):
+def evaluate_command(*arguments: str) -> int:
     import evaluate
     from agents.command_line import run_command
 
-    arguments = [f"run=[{runs[0]},{runs[1]}]", "seeds=2", f"output={tmp_path}", "env.budget=12"]
-    assert run_command("evaluate", evaluate.evaluate, evaluate.GROUPS, arguments) == 0
+    return run_command("evaluate", evaluate.evaluate, evaluate.GROUPS, list(arguments))
+
+
+def with_env(run: Path, folder: Path, **changes) -> Path:
+    """Copy a run folder, trained on an environment with these settings as far as its configuration says."""
+    import yaml
+
+    shutil.copytree(run, folder)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["env"] |= changes
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    return folder
+
+
+def test_the_command_prints_a_table_and_writes_what_regenerates_it(runs, tmp_path, capsys):
+    arguments = [f"run=[{runs[0]},{runs[1]}]", "seeds=2", f"output={tmp_path}", "env.start=random", "env.budget=12"]
+    assert evaluate_command(*arguments) == 0
     printed = capsys.readouterr().out
     assert "dqn" in printed and "random" in printed
-    for name in ("regret.png", "regret.svg", "records.parquet", "result.json"):
+    for name in ("regret.png", "regret.svg", "table.md", "records.parquet", "result.json"):
         assert (tmp_path / name).stat().st_size > 0
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["agents"]["dqn"]["runs"] == 2
     table = RecordTable.from_parquet(tmp_path / "records.parquet")
     last = table.frame[(table.frame["trial"] == 12) & (table.frame["agent"] == "random")]
     assert result["agents"]["random"]["regret"]["12"]["mean"] == pytest.approx(last["regret"].mean())
+    assert f"{last['regret'].mean():.4f} [" in (tmp_path / "table.md").read_text()
     assert not list(tmp_path.glob("*.tmp"))
+    recorded = result["settings"]["env"]
+    expected = {"id": "HPO-Synthetic-v0", "source": "synthetic", "space": "bbob-2d", "metric": "gap", "split": "test"}
+    expected |= {"protocol": "dataset-disjoint", "budget": 12, "start": "random", "device": "cpu"}
+    assert {name: recorded[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+def test_a_table_fits_the_terminal_with_every_number_in_one_piece(runs, width):
+    records = compare(ComparisonConfig(env=ENV, runs=(str(runs[0]),), seeds=1, budget=30))
+    summary = summarise(records, "random", [1, 10, 20, 30])
+    console = Console(width=width, file=io.StringIO())
+    console.print(comparison_table(summary, width))
+    text = console.file.getvalue()
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= width
+    (row,) = [line for line in lines if line.split()[:1] == ["dqn"]]
+    assert row.split()[-1] in {"never", *map(str, range(31))}
+    last = summary["agents"]["dqn"]["regret"]["30"]
+    assert f"{last['mean']:.4f} [{last['low']:.4f}, {last['high']:.4f}]" in row
+    shown = row.count("[")
+    assert (shown == 4) == ("Left out" not in " ".join(text.split()))
+    assert shown == {60: 1, 80: 2, 100: 2, 140: 4}[width]
+
+
+def test_a_policy_in_a_renamed_folder_plays_the_same_episodes(runs, tmp_path):
+    moved = shutil.copytree(runs[0], tmp_path / "another name")
+    config = ComparisonConfig(env=ENV, seeds=2, budget=6)
+    first, second = (compare(dataclasses.replace(config, runs=(str(path),))) for path in (runs[0], moved))
+    drop = first.frame.drop(columns="run")
+    assert len(drop) and drop.equals(second.frame.drop(columns="run"))
+    assert set(second.frame["run"]) == {"", "another name"}
+
+
+def test_what_is_random_does_not_depend_on_who_takes_part(runs):
+    alone = compare(ComparisonConfig(agents=("random",), env=ENV, seeds=1, budget=6)).frame
+    both = compare(ComparisonConfig(runs=(str(runs[0]),), env=ENV, seeds=1, budget=6)).frame
+    assert (both[both["agent"] == "random"]["score"].to_numpy() == alone["score"].to_numpy()).all()
+
+
+def test_a_policy_is_evaluated_under_the_protocol_it_was_trained_under(runs, tmp_path):
+    run = with_env(runs[0], tmp_path / "per-space", protocol="per-space")
+    assert evaluate_command(f"run={run}", "seeds=1", "budget=4", f"output={tmp_path / 'out'}") == 0
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert result["settings"]["env"]["protocol"] == "per-space"
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_policy_is_evaluated_on_a_graphics_card(runs, tmp_path):
+    assert evaluate_command(f"run={runs[0]}", "seeds=1", "env.device=cuda", f"output={tmp_path}") == 0
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["settings"]["env"]["device"].startswith("cuda") and "dqn" in result["agents"]
+
+
+def test_runs_are_averaged_only_if_they_were_trained_on_the_same_environment(runs, tmp_path, capsys):
+    other = with_env(runs[1], tmp_path / "other", levels=4, num_envs=7)
+    assert evaluate_command(f"run=[{runs[0]},{other}]") == 2
+    message = capsys.readouterr().err
+    assert "env.levels: None against 4" in message and "one by one" in message and "num_envs" not in message
+    more = with_env(runs[1], tmp_path / "more", budget=20, num_envs=7)
+    assert evaluate_command(f"run=[{runs[0]},{more}]") == 2
+    assert "env.budget: 12 against 20" in capsys.readouterr().err
+    output = tmp_path / "out"
+    assert evaluate_command(f"run=[{runs[0]},{more}]", "budget=5", "seeds=1", f"output={output}") == 0
+    assert json.loads((output / "result.json").read_text())["budget"] == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["budget=0"], "budget=0 must be an integer >= 1"),
+        (["env.split=val"], "so use split=val"),
+        (["env.action=continuous"], "env.action=continuous would have no effect: every agent takes the kind"),
+        (["env.observation=history"], "env.observation=history would have no effect"),
+        (["env.reward=delta"], "what is compared is regret"),
+        (["env.reward_scale=none"], "what is compared is regret"),
+        (["env.num_envs=4"], "env.num_envs=4 would have no effect"),
+        (["env.terminate_on_repeat=true"], "spends the whole budget"),
+        (["env.levels=4"], "levels: (10, 10) against (4, 4)"),
+        (["env.id=HPO-OpenML-v1"], "Did you mean 'HPO-OpenML-v0'"),
+        (["env.space=bbob-3d"], "space: 'bbob-2d' against 'bbob-3d'"),
+        (["seed=-1"], "seed=-1 must be at least 0"),
+        (["agents=[]"], "agents=[] names no agent"),
+        (["agents=random"], "is a run of 'dqn', which agents=[random] leaves out"),
+        (["trials=13"], "trials=[13] must name trials in 1 .. 12"),
+        (["trials=[]"], "trials=[] must name trials"),
+        (["reference=tpe"], "Unknown reference agent 'tpe'"),
+        (["output=/dev/null/x"], "/dev/null/x"),
+    ],
+)
+def test_a_wrong_evaluation_of_a_run_ends_in_one_message_before_anything_is_evaluated(
+    runs, tmp_path, capsys, monkeypatch, arguments, says
+):
+    def evaluated(*_: object, **__: object) -> None:
+        raise AssertionError("an evaluation began")
+
+    monkeypatch.setattr("agents.comparison.evaluate", evaluated)
+    monkeypatch.chdir(tmp_path)
+    assert evaluate_command(f"run={runs[0]}", *arguments) == 2
+    message = capsys.readouterr().err
+    assert says in message and message.count("\n") == 1
+    assert not list(tmp_path.iterdir()) and not (runs[0] / "evaluation").exists()
+
+
+def test_a_run_counts_once(runs, capsys):
+    same = runs[0].parent / "x" / ".." / runs[0].name
+    assert evaluate_command(f"run=[{runs[0]},{same}]") == 2
+    assert "named more than once" in capsys.readouterr().err
+    assert evaluate_command("run=[]") == 2
+    assert "run=[] names no run folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["agents=[dqn]"], "needs a trained policy"),
+        (["agents=dqn"], "needs a trained policy"),
         (["run=/nowhere/run"], "no run"),
+        (["run=5"], "no run in 5"),
         (["split=tst"], "Did you mean 'test'"),
         (["seeds=0"], "seeds=0"),
         (["sedes=1"], "Did you mean 'seeds'"),
@@ -120,11 +259,8 @@ def test_the_command_prints_a_table_and_writes_what_regenerates_it(runs, tmp_pat
     ],
 )
 def test_a_wrong_command_ends_in_one_message(tmp_path, capsys, monkeypatch, arguments, says):
-    import evaluate
-    from agents.command_line import run_command
-
     monkeypatch.chdir(tmp_path)
-    assert run_command("evaluate", evaluate.evaluate, evaluate.GROUPS, arguments) == 2
+    assert evaluate_command(*arguments) == 2
     message = capsys.readouterr().err.replace("\n", " ")
     assert says in message and "Traceback" not in message
     assert not list(tmp_path.iterdir())

@@ -2,85 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from training_runs import OVERRIDES, SMALL, arguments, command, curves, digest, experiment, surroundings
 
-from agents.dqn import DQNConfig
 from agents.environments import ENVIRONMENTS, EnvironmentConfig, make_environment
 from agents.experiment import ExperimentConfig, load_trained, resume_training, run_training
+from agents.interruption import Interruption
 from agents.random_search import RandomSearchConfig
-from agents.run_folder import RunFolder
+from agents.validation import Validation
 from hpo_gym import registered_ids
-from hpo_gym.errors import DataIntegrityError, DataMissingError, InvalidSettingError, UnknownNameError
 from hpo_gym.mdp import EpisodeSettings
 from hpo_gym.testing.agent_case import assert_same
-
-REPOSITORY = Path(__file__).resolve().parent.parent
-SMALL = DQNConfig(
-    total_steps=3_000,
-    hidden=(32,),
-    learning_starts=200,
-    batch_size=64,
-    transitions_per_update=32,
-    buffer_size=1_500,
-    learning_rate=1e-3,
-)
-OVERRIDES = [
-    "env=synthetic",
-    "env.space=bbob-2d",
-    "env.num_envs=16",
-    "env.budget=10",
-    "agent.total_steps=3000",
-    "agent.hidden=[32]",
-    "agent.learning_starts=200",
-    "agent.batch_size=64",
-    "agent.transitions_per_update=32",
-    "agent.buffer_size=1500",
-    "agent.learning_rate=0.001",
-    "checkpoint_every=500",
-    "log_every=500",
-]
-
-
-def experiment(runs: Path, **changes) -> ExperimentConfig:
-    settings = {
-        "agent": SMALL,
-        "env": EnvironmentConfig(id="HPO-Synthetic-v0", space="bbob-2d", num_envs=16, budget=10),
-        "name": "run",
-        "runs": str(runs),
-        "checkpoint_every": 500,
-        "log_every": 500,
-    }
-    return ExperimentConfig(**(settings | changes))
-
-
-def command(*arguments: str, script: str = "train.py", **options) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(REPOSITORY / script), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-        **options,
-    )
-
-
-def digest(folder: Path) -> str:
-    """A hash of the trained network's numbers."""
-    state = torch.load(folder / "policy.pt", weights_only=True)["state"]["target"]
-    content = hashlib.sha256()
-    for name in sorted(state):
-        content.update(name.encode() + state[name].numpy().tobytes())
-    return content.hexdigest()
 
 
 def test_a_run_leaves_everything_that_was_decided_and_found(tmp_path):
@@ -123,24 +64,131 @@ def test_seeds_differ_and_seed_zero_is_a_seed(tmp_path):
     assert digests[0] != digests[2]
 
 
-@pytest.mark.slow
-def test_a_killed_run_resumes_to_the_same_bits_as_an_unbroken_one_in_another_process(tmp_path):
-    done = command(*OVERRIDES, f"runs={tmp_path}", "name=whole")
+def test_a_resumed_run_reports_what_an_unbroken_one_does(tmp_path):
+    whole = run_training(experiment(tmp_path / "whole"))
+    first = run_training(experiment(tmp_path / "parts"), stop_after=1_300)
+    assert curves(first.path)["episode/return"][-1][0] < 1_300, "the stop is to fall between two points"
+    resume_training(first.path, stop_after=2_700)
+    resume_training(first.path)
+    results = [json.loads((folder.path / "result.json").read_text()) for folder in (whole, first)]
+    assert results[0] == results[1]
+    assert {"return", "incumbent", "regret", "validation"} <= set(results[0])
+    assert curves(whole.path) == curves(first.path)
+
+
+LONGER = [*OVERRIDES, "agent.total_steps=12000"]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory) -> Path:
+    runs = tmp_path_factory.mktemp("unbroken")
+    done = command(*LONGER, f"runs={runs}", "name=whole")
     assert done.returncode == 0, done.stderr
-    arguments = [sys.executable, str(REPOSITORY / "train.py"), *OVERRIDES, f"runs={tmp_path}", "name=killed"]
-    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    checkpoints = tmp_path / "killed" / "checkpoints"
+    return runs / "whole"
+
+
+def begun(runs: Path, pattern: str) -> subprocess.Popen[str]:
+    """Start the unbroken run once more and return when there is a file of that kind."""
+    process = subprocess.Popen(
+        arguments(*LONGER, f"runs={runs}", "name=run"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=surroundings(),
+        # A shell that runs the tests in the background makes its children ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 120
-    while not list(checkpoints.glob("step-*.pt")):
-        assert process.poll() is None, "the run ended before its first checkpoint"
+    while not list((runs / "run").glob(pattern)):
+        assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "killed" / "result.json").exists()
-    resumed = command(f"resume={tmp_path / 'killed'}")
+    return process
+
+
+def assert_resumes_as(unbroken: Path, folder: Path) -> None:
+    resumed = command(f"resume={folder}")
     assert resumed.returncode == 0, resumed.stderr
-    assert digest(tmp_path / "killed") == digest(tmp_path / "whole")
+    assert digest(folder) == digest(unbroken)
+    assert (folder / "result.json").read_text() == (unbroken / "result.json").read_text()
+    assert curves(folder) == curves(unbroken)
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_to_the_same_bits_as_an_unbroken_one_in_another_process(tmp_path, unbroken):
+    process = begun(tmp_path, "checkpoints/step-*.pt")
+    process.kill()
+    process.communicate()
+    assert not (tmp_path / "run" / "result.json").exists()
+    assert_resumes_as(unbroken, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_the_run_and_says_how_to_go_on(tmp_path, unbroken):
+    process = begun(tmp_path, "events.out.tfevents.*")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert f"python train.py resume={tmp_path / 'run'}" in out
+    assert "again to abort" in err and "Traceback" not in err
+    assert not (tmp_path / "run" / "result.json").exists()
+    assert len(list((tmp_path / "run" / "checkpoints").glob("step-*.pt"))) == 1
+    assert_resumes_as(unbroken, tmp_path / "run")
+
+
+def test_the_first_ctrl_c_asks_and_the_second_one_aborts():
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with Interruption() as interruption:
+            assert not interruption.requested
+            signal.raise_signal(signal.SIGINT)
+            assert interruption.requested
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with Interruption() as interruption:
+            signal.raise_signal(signal.SIGINT)
+        assert not interruption.requested, "whoever ignores Ctrl-C goes on doing so"
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_is_left_alone_in_another_thread():
+    def train() -> object:
+        with Interruption():
+            return signal.getsignal(signal.SIGINT)
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(train).result() is signal.getsignal(signal.SIGINT)
+
+
+def test_a_run_without_a_checkpoint_starts_anew_and_says_so(tmp_path, capsys):
+    whole = run_training(experiment(tmp_path / "whole"))
+    folder = run_training(experiment(tmp_path / "parts"), stop_after=700)
+    for path in (folder.path / "checkpoints").glob("*.pt"):
+        path.unlink()
+    capsys.readouterr()
+    resume_training(folder.path)
+    assert "no checkpoint yet: starting anew" in capsys.readouterr().out
+    assert digest(folder.path) == digest(whole.path)
+    assert curves(folder.path) == curves(whole.path), "points of the lost part are shown"
+
+
+def test_the_kept_policy_is_the_best_measured_one_and_not_the_last(tmp_path):
+    folder = run_training(experiment(tmp_path, agent=replace(SMALL, total_steps=4_000), validate_every=400, seed=3))
+    result = json.loads((folder.path / "result.json").read_text())
+    measured = dict(curves(folder.path)["validation/regret"])
+    assert len(measured) >= 10 and len(set(measured.values())) > 1, "nothing to choose from"
+    best = min(measured, key=measured.__getitem__)
+    assert result["chosen_after_steps"] == best < max(measured)
+    assert result["validation"] == pytest.approx(measured[best])
+    trained = load_trained(folder.path)
+    assert trained.agent.steps == best
+    config = trained.config
+    validation = Validation(make_environment(config.env), config.validate_every, config.validation_seeds, config.seed)
+    assert validation.measure(trained.agent, 0) == pytest.approx(result["validation"], abs=1e-6)
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path):
@@ -150,13 +198,6 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
     assert (folder.path / "policy.pt").stat().st_mtime_ns == before
 
 
-def test_an_existing_run_is_not_overwritten_by_accident(tmp_path):
-    run_training(experiment(tmp_path))
-    with pytest.raises(InvalidSettingError, match="overwrite=true"):
-        run_training(experiment(tmp_path))
-    run_training(experiment(tmp_path, overwrite=True))
-
-
 def test_a_trained_agent_loads_and_knows_its_datasets(tmp_path):
     folder = run_training(experiment(tmp_path))
     trained = load_trained(folder.path)
@@ -164,6 +205,11 @@ def test_a_trained_agent_loads_and_knows_its_datasets(tmp_path):
     assert_same(trained.agent, again.agent)
     env = make_environment(trained.config.env)
     assert len(trained.training_datasets) == len(env.engine.tasks)
+    held_out = make_environment(trained.config.env, split="val")
+    assert len(trained.validation_datasets) == len(held_out.engine.tasks)
+    assert not set(trained.validation_datasets) & set(trained.training_datasets)
+    last = run_training(experiment(tmp_path, name="last", validate_every=0))
+    assert load_trained(last.path).validation_datasets == (), "no dataset had a part in choosing it"
 
 
 def test_random_search_runs_through_the_same_folder(tmp_path):
@@ -175,59 +221,14 @@ def test_random_search_runs_through_the_same_folder(tmp_path):
     assert run_training(config).finished
 
 
-def test_missing_corrupt_and_foreign_runs_are_refused(tmp_path):
-    with pytest.raises(DataMissingError, match="no run"):
-        resume_training(tmp_path / "nowhere")
-    folder = run_training(experiment(tmp_path), stop_after=1_000)
-    newest = sorted((folder.path / "checkpoints").glob("*.pt"))[-1]
-    content = newest.read_bytes()
-    newest.write_bytes(content[: len(content) // 2])
-    with pytest.raises(DataIntegrityError, match=newest.name):
-        resume_training(folder.path)
-    newest.write_bytes(content)
-    (folder.path / "config.yaml").write_text("agent: [")
-    with pytest.raises(DataIntegrityError, match=r"config\.yaml"):
-        resume_training(folder.path)
-
-
-def test_a_checkpoint_of_another_space_is_refused(tmp_path):
-    import yaml
-
-    folder = run_training(experiment(tmp_path), stop_after=1_000)
-    config = folder.config()
-    config["env"]["space"] = "bbob-3d"
-    (folder.path / "config.yaml").write_text(yaml.safe_dump(config))
-    with pytest.raises(InvalidSettingError, match="bbob-2d"):
-        resume_training(folder.path)
-
-
-def test_no_checkpoint_is_unpickled(tmp_path):
-    class Evil:
-        def __reduce__(self):
-            return (os.system, (f"touch {tmp_path / 'owned'}",))
-
-    folder = RunFolder.create(tmp_path / "run", experiment(tmp_path).to_mapping(), {}, overwrite=False)
-    torch.save({"state": Evil()}, folder.path / "policy.pt")
-    with pytest.raises(DataIntegrityError, match="no checkpoint"):
-        load_trained(folder.path)
-    assert not (tmp_path / "owned").exists()
-
-
 def test_every_episode_setting_and_every_id_can_be_configured():
     names = set(EnvironmentConfig.__dataclass_fields__)
     assert set(EpisodeSettings.__dataclass_fields__) <= names
     assert set(ENVIRONMENTS.values()) == set(registered_ids())
 
 
-def test_unknown_keys_in_a_saved_configuration_are_named(tmp_path):
-    values = experiment(tmp_path).to_mapping()
-    values["agent"]["learning_rat"] = 1.0
-    with pytest.raises(UnknownNameError, match="learning_rate"):
-        ExperimentConfig.from_mapping(values)
-
-
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("given", "says"),
     [
         (["agent=dqnn"], "Did you mean 'dqn'"),
         (["agent.lr_rate=1"], "Did you mean 'agent.learning_rate'"),
@@ -236,6 +237,7 @@ def test_unknown_keys_in_a_saved_configuration_are_named(tmp_path):
         (["sed=1"], "Did you mean 'seed'"),
         (["agent.learning_rate=fast"], "could not be converted to Float"),
         (["agent.discount=2"], "discount=2.0 must lie in [0, 1]"),
+        (["agent.total_steps=500", "agent.learning_starts=500"], "nothing would be learned"),
         (["env.split=tst"], "Did you mean 'test'"),
         (["seed"], "key=value"),
         (["resume=/nowhere/at/all"], "no run"),
@@ -243,12 +245,12 @@ def test_unknown_keys_in_a_saved_configuration_are_named(tmp_path):
         (["agent=dqn", "env=openml_continuous"], "cannot use action='continuous'"),
     ],
 )
-def test_a_wrong_command_ends_in_one_message(tmp_path, capsys, monkeypatch, arguments, says):
+def test_a_wrong_command_ends_in_one_message(tmp_path, capsys, monkeypatch, given, says):
     import train
     from agents.command_line import run_command
 
     monkeypatch.chdir(tmp_path)
-    assert run_command("train", train.train, train.GROUPS, arguments) == 2
+    assert run_command("train", train.train, train.GROUPS, given) == 2
     message = capsys.readouterr().err.replace("\n", " ")
     assert says in message
     assert "Traceback" not in message

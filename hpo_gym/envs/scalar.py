@@ -178,14 +178,14 @@ class HPOEnv(gym.Env[Any, Any]):
 
 def _first(observation: Tensor | dict[str, Tensor]) -> Any:
     if isinstance(observation, dict):
-        return {key: value.numpy(force=True)[0] for key, value in observation.items()}
-    return observation.numpy(force=True)[0]
+        return {key: value.cpu().numpy()[0] for key, value in observation.items()}
+    return observation.cpu().numpy()[0]
 
 
 def _plain(info: Mapping[str, Tensor]) -> dict[str, Any]:
     """Return the single row of a batched info as Python numbers and NumPy arrays."""
     return {
         # A copy: a mask that never changes is one tensor, and callers may write into what they get.
-        key: value.item() if value.ndim == 1 else value.numpy(force=True)[0].copy()
+        key: value.item() if value.ndim == 1 else value.cpu().numpy()[0].copy()
         for key, value in info.items()
     }

@@ -23,6 +23,9 @@ from hpo_gym.tasks.suite import TaskSuite
 
 __all__ = ["HPOVectorEnv"]
 
+# Entries of an info that are tensors of the episodes themselves.
+_HELD = ("task", "trial", "score", "incumbent", "fidelity", "legal")
+
 
 class HPOVectorEnv(VectorEnv[Any, Any, Any]):
     """Many episodes of :class:`~hpo_gym.envs.HPOEnv` at once, over the same dynamics.
@@ -161,9 +164,9 @@ class HPOVectorEnv(VectorEnv[Any, Any, Any]):
         return self.engine.dynamics.observe(self.state), self._info(self.state, None)
 
     def _info(self, state: EpisodeState, outcome: Outcome | None) -> dict[str, Tensor]:
-        """Return the info of a batch; what the state itself holds is copied, since callers may write into it."""
+        """Return the info of a batch; what the episodes hold is copied, since callers may write into it."""
         info = self.engine.info(state, outcome)
-        return info | {name: info[name].clone() for name in ("task", "trial", "score", "incumbent", "fidelity")}
+        return info | {name: info[name].clone() for name in _HELD if name in info}
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that decides what happens next, as tensors, and the rules that it belongs to, as text.

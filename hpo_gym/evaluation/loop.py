@@ -75,7 +75,8 @@ def evaluate(
     All contenders start a (task, seed) from the same configuration, whatever kind of action they take. It
     is the one that ``settings`` ask for, moved to the nearest point of the ``grid_step`` grid, because such a
     contender can begin nowhere else. A random start depends on ``seed``, the task's position in the suite and
-    the number of the repetition alone.
+    the number of the repetition alone. What a contender draws while it acts depends on ``seed`` and the repetitions,
+    and on no name (common random numbers): equal policies play equal episodes.
 
     Args:
         contender: What to evaluate.
@@ -107,8 +108,8 @@ def evaluate(
         options: dict[str, Any] = {"task_index": task}
         if starts is not None:
             options["start"] = starts[repetition, task]
-        path = ("evaluate", "act", contender.name, contender.run, first)
-        draws = generator(seed, *path, device=engine.device)
+        # No name is part of it: a policy in a renamed folder plays the same episodes.
+        draws = generator(seed, "evaluate", "act", first, device=engine.device)
 
         def report(share: float, done: int = first, batch: int = len(row)) -> None:
             if progress is not None:

@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 __all__ = ["comparison_markdown", "comparison_table"]
 
+# A line and a blank on either side of every column.
+_BORDER = 3
 
-def comparison_table(summary: Mapping[str, Any]) -> Table:
+
+def comparison_table(summary: Mapping[str, Any], width: int | None = None) -> Table:
     """Return one row per agent, the lowest final regret first.
 
     Args:
         summary: What :func:`~hpo_gym.evaluation.summarise` returned.
+        width: Columns of the terminal; trials that do not fit are left out, the last one never. ``None`` shows all.
     """
     from rich.table import Table
     from rich.text import Text
 
+    trials = list(summary["trials"])
+    while width is not None and len(trials) > 1 and _least_width(summary, trials) > width:
+        # All begin alike, so that of two trials the later one says more.
+        trials.pop(0)
+    left_out = [trial for trial in summary["trials"] if trial not in trials]
+    note = f" Left out for lack of width: regret at {', '.join(map(str, left_out))}." if left_out else ""
     # Text, because in a plain string rich would read "[...]" as markup and ":up:" as a picture.
-    title, caption = Text(_title(summary)), Text(_caption(summary), justify="left")
-    table = Table(title=title, caption=caption)
-    header, *rows = _cells(summary)
-    for index, name in enumerate(header):
-        table.add_column(Text(name), justify="left" if index == 0 else "right", overflow="fold")
+    title, caption = Text(_title(summary)), Text(_caption(summary) + note, justify="left")
+    # Without an outer edge two trials fit into 80 columns.
+    table = Table(title=title, caption=caption, show_edge=False)
+    header, *rows = _cells(summary, trials)
+    for index, (name, least) in enumerate(zip(header, _least_widths(summary, trials), strict=True)):
+        justify: Literal["left", "right"] = "left" if index == 0 else "right"
+        # Of columns that may be broken, rich narrows the widest first, even beyond what it holds.
+        whole = index <= len(trials)
+        table.add_column(Text(name), justify=justify, overflow="fold", min_width=least, no_wrap=whole)
     for row in rows:
         table.add_row(*map(Text, row))
     return table
@@ -37,7 +51,7 @@ def comparison_markdown(summary: Mapping[str, Any]) -> str:
     Args:
         summary: What :func:`~hpo_gym.evaluation.summarise` returned.
     """
-    header, *rows = [[cell.replace("|", r"\|") for cell in row] for row in _cells(summary)]
+    header, *rows = [[cell.replace("|", r"\|") for cell in row] for row in _cells(summary, summary["trials"])]
     rule = [":--" if index == 0 else "--:" for index in range(len(header))]
     lines = ["| " + " | ".join(row) + " |" for row in (header, rule, *rows)]
     return "\n".join([f"**{_title(summary)}**", "", *lines, "", _caption(summary), ""])
@@ -59,8 +73,23 @@ def _caption(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _cells(summary: Mapping[str, Any]) -> list[list[str]]:
-    reference, trials, agents = summary["reference"], summary["trials"], summary["agents"]
+def _least_widths(summary: Mapping[str, Any], trials: Sequence[int]) -> list[int]:
+    """Return how narrow each column may be without a broken number: a header may break between words."""
+    header, *rows = _cells(summary, trials)
+    widths = [max(map(len, (*name.split(), *column))) for name, *column in zip(header, *rows, strict=True)]
+    # The names and the regrets stay in one line, headers and all.
+    return [
+        max(width, len(name)) if index <= len(trials) else width
+        for index, (width, name) in enumerate(zip(widths, header, strict=True))
+    ]
+
+
+def _least_width(summary: Mapping[str, Any], trials: Sequence[int]) -> int:
+    return sum(_BORDER + least for least in _least_widths(summary, trials)) - 1
+
+
+def _cells(summary: Mapping[str, Any], trials: Sequence[int]) -> list[list[str]]:
+    reference, agents = summary["reference"], summary["agents"]
     header = [
         "agent",
         *(f"regret at {trial}" for trial in trials),

@@ -69,6 +69,11 @@ class Dynamics:
         self.observations = make_observation_rule(suite, settings, self.max_trials)
         self._reward = make_reward_rule(settings, suite)
         self._start = self._start_configuration()
+        # What is the same at every step is made once: at a batch of one that shows.
+        self._tolerance = torch.tensor(IMPROVEMENT_TOLERANCE, device=suite.device)
+        self._spent_all = torch.tensor(settings.budget - _BUDGET_TOLERANCE, device=suite.device)
+        self._full = torch.empty(0)
+        self._legal = torch.empty(0, dtype=torch.bool)
         self._keeps_history = settings.observation == "history" or settings.terminate_on_repeat
 
     def _fidelity_shares(self) -> Tensor | None:
@@ -155,7 +160,7 @@ class Dynamics:
     def _evaluate(self, state: EpisodeState, proposal: Proposal) -> tuple[EpisodeState, Outcome]:
         fidelity = None
         if proposal.fidelity is None:
-            share = torch.ones_like(state.spent)
+            share = self._ones(len(state.task))
         else:
             # The last trial of an episode gets what is left of the budget, and no more.
             fidelity, share = self._priced(proposal.fidelity, self.settings.budget - state.spent)
@@ -165,8 +170,8 @@ class Dynamics:
             legal = self.space.legal(proposal.u)
             score = score * legal
         else:
-            legal = torch.ones_like(share, dtype=torch.bool)
-        gained = score - state.incumbent > IMPROVEMENT_TOLERANCE
+            legal = self._trues(len(share))
+        gained = torch.gt(score - state.incumbent, self._tolerance)
         if fidelity is not None:
             # On some datasets a model trained on less scores higher than it ever does on everything. A cheap trial
             # buys knowledge; only a full one is a result.
@@ -192,7 +197,7 @@ class Dynamics:
             returns=state.returns + reward,
             history=state.history,
         )
-        terminated = spent > self.settings.budget - _BUDGET_TOLERANCE
+        terminated = torch.gt(spent, self._spent_all)
         if self.settings.terminate_on_repeat:
             terminated = terminated | repeated
         if self.shares is not None:
@@ -200,6 +205,18 @@ class Dynamics:
             least = float(self.shares[0]) - _BUDGET_TOLERANCE
             terminated = terminated | (self.settings.budget - spent < least)
         return following, Outcome(reward, terminated, evaluation, legal)
+
+    def _ones(self, batch: int) -> Tensor:
+        """Return ones, float32 ``[B]``; the same tensor as long as the batch is as large."""
+        if len(self._full) != batch:
+            self._full = torch.ones(batch, device=self.suite.device)
+        return self._full
+
+    def _trues(self, batch: int) -> Tensor:
+        """Return True, bool ``[B]``; the same tensor as long as the batch is as large."""
+        if len(self._legal) != batch:
+            self._legal = torch.ones(batch, dtype=torch.bool, device=self.suite.device)
+        return self._legal
 
     def _priced(self, share: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
         """Return the fidelity that shares of a full evaluation buy, in natural units, and the shares it costs.

@@ -90,16 +90,22 @@ class FlatObservation(ObservationRule):
         bound = META_FEATURE_BOUND
         meta = ObservationPart("meta_features", suite.meta_features.shape[1], -bound, bound)
         self.parts = tuple(parts) if meta.width == 0 else (meta, *parts)
-        self._all_active = torch.ones(1, dimension, device=suite.device)
+        self._task = torch.empty(0, dtype=torch.int64)
+        self._features = self._all_active = torch.empty(0)
 
     def observe(self, state: EpisodeState) -> Tensor:
+        if state.task is not self._task:
+            # States do not change: as long as no episode ends, the tasks are the very same tensor.
+            self._task = state.task
+            self._features = self.suite.meta_features.index_select(0, state.task)
+            self._all_active = torch.ones_like(state.u)
         if self._conditional:
             active = state.active.float()
             u = state.u * active
         else:
-            active, u = self._all_active.expand(len(state.task), -1), state.u
+            active, u = self._all_active, state.u
         blocks = [
-            self.suite.meta_features.index_select(0, state.task),
+            self._features,
             u,
             active,
             state.score[:, None],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,11 @@ def load_bundled(
         DataError: If a file of the bundle is missing or corrupt.
     """
     name = space or DEFAULT_SPACE
-    header, tensors = read_bundle(name, BUNDLE_FOLDER if data_dir is None else Path(data_dir))
+    folder = BUNDLE_FOLDER if data_dir is None else Path(data_dir)
+    header, tensors = read_bundle(name, folder)
+    # read_bundle has compared the files with it.
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    checksums = {file: manifest[file] for file in (f"{name}.json", f"{name}.safetensors")}
     specification = SpaceSpec.from_json(header["space"])
     surrogate = _surrogate(header, specification, tensors)
     tasks = tuple(TaskRef.parse(text) for text in header["tasks"])
@@ -61,7 +66,7 @@ def load_bundled(
         tasks=tasks,
         cost_metric=header["cost_metric"],
         notes=tuple(header["notes"]),
-        provenance=header["provenance"],
+        provenance={**header["provenance"], "sha256": checksums},
     )
     features = suite_meta_features(name, protocol, tasks)
     suite = TaskSuite(spec, SearchSpace(specification), surrogate, features)

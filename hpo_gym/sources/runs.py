@@ -110,6 +110,7 @@ def load_runs(
         quality = {"lookup": "exact" if table.shared_grid else "nearest"}
     provenance = {
         "table": path.name,
+        "sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest()},
         "mode": chosen,
         "rows": len(table.task),
         "rows_dropped": table.dropped,

@@ -8,6 +8,7 @@ from typing import Any
 
 from hpo_gym.errors import DataIntegrityError, unknown_name
 from hpo_gym.sources.cards import ScenarioCard, load_card, scenario_names
+from hpo_gym.sources.pinned import packaged_table
 from hpo_gym.sources.ranges import load_range, range_name
 from hpo_gym.sources.store import find_file
 from hpo_gym.spaces import SearchSpace, SpaceSpec
@@ -94,6 +95,7 @@ def load_yahpo(
             "version": card.version,
             "licence": card.licence,
             "restriction": restriction,
+            "sha256": _checksums(card),
         },
     )
     known = load_range(range_name("yahpo", card.scenario, restriction, main), tasks)
@@ -130,6 +132,13 @@ def _space(
     for given in (card.fidelity.name, card.instance_name):
         fixed.pop(given or "", None)
     return spec, fixed, instances
+
+
+def _checksums(card: ScenarioCard) -> dict[str, str]:
+    """Return the pinned checksums that the files were compared with; of a file that was never here git's object id."""
+    names = [f"{card.folder}/{name}" for name in ("config_space.json", "encoding.json", "model.onnx")]
+    pinned = {name: packaged_table().files[name] for name in names if name in packaged_table().files}
+    return {name: file.sha256 or f"git:{file.git_blob}" for name, file in pinned.items()}
 
 
 def _read_json(path: Path) -> dict[str, dict[str, int]]:

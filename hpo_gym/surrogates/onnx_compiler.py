@@ -1,14 +1,14 @@
 """Compile YAHPO's ONNX graphs to fused, batched torch; onnxruntime is not needed at run time.
 
 Five steps: read and fold (:mod:`onnx_graph`), merge per-column chains into vectors
-(:mod:`onnx_lanes`), fuse linear algebra (:mod:`onnx_fusion`), order, and bind every node to a function.
+(:mod:`onnx_lanes`), fuse linear algebra (:mod:`onnx_fusion`), order, and write out as one function
+(:mod:`onnx_source`).
 What no pattern matches runs operator by operator: patterns are an optimisation, never a requirement.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from hpo_gym.errors import UnsupportedOperatorError
-from hpo_gym.surrogates.onnx_fused import FUSED
 from hpo_gym.surrogates.onnx_fusion import fuse
 from hpo_gym.surrogates.onnx_graph import Graph, read_graph, topological
 from hpo_gym.surrogates.onnx_lanes import select_outputs, vectorise
-from hpo_gym.surrogates.onnx_operators import OPERATORS
+from hpo_gym.surrogates.onnx_source import Step, compile_steps
 
 __all__ = ["OnnxModule", "compile_onnx"]
 
@@ -55,35 +54,31 @@ class OnnxModule(nn.Module):
         steps = [node for node in order if node.op not in ("input", "constant")]
         self.operators = tuple(node.op for node in steps)
         self._steps = [
-            _Step(node.op, node.attributes, slots[id(node)], tuple(slots[id(source)] for source in node.inputs))
+            Step(node.op, node.attributes, slots[id(node)], tuple(slots[id(source)] for source in node.inputs))
             for node in steps
         ]
         self._output = slots[id(graph.output)]
-        self._size = len(order)
         self._prepare()
 
     def _prepare(self) -> None:
-        self._fast = [_bind(step, fast=True) for step in self._steps]
-        self._plain = [_bind(step, fast=False) for step in self._steps]
-        self._template = self._fill()
+        """Make the functions that run the graph; they hold its constants where those are now."""
+        constants = {slot: getattr(self, name) for slot, name in self._constants}
+        # An input that the graph does not read is an argument all the same.
+        arguments = {name: self._inputs.get(name, -1 - index) for index, name in enumerate((_CATEGORICAL, _CONTINUOUS))}
+        self._fast = compile_steps(self._steps, constants, arguments, self._output, differentiable=False)
+        self._plain = compile_steps(self._steps, constants, arguments, self._output, differentiable=True)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the bound functions: they cannot be pickled, and are bound again."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("_fast", "_plain", "_template")}
+        """Leave out the functions: they cannot be pickled, and are made again."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_fast", "_plain")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._prepare()
 
-    def _fill(self) -> list[Any]:
-        registers: list[Any] = [None] * self._size
-        for slot, name in self._constants:
-            registers[slot] = getattr(self, name)
-        return registers
-
     def _apply(self, fn: Any, recurse: bool = True) -> OnnxModule:
         super()._apply(fn, recurse)
-        self._template = self._fill()
+        self._prepare()
         return self
 
     def forward(self, x_cat: Tensor | None, x_cont: Tensor | None) -> Tensor:
@@ -100,67 +95,19 @@ class OnnxModule(nn.Module):
         assert lead is not None
         differentiable = torch.is_grad_enabled() and lead.requires_grad
         if differentiable:
-            return self._run(self._plain, x_cat, x_cont)
-        with torch.no_grad():
-            if lead.device.type != "cpu" or len(lead) <= CPU_CHUNK:
-                return self._run(self._fast, x_cat, x_cont)
-            parts = []
-            for start in range(0, len(lead), CPU_CHUNK):
-                rows = slice(start, start + CPU_CHUNK)
-                cat = None if x_cat is None else x_cat[rows]
-                cont = None if x_cont is None else x_cont[rows]
-                parts.append(self._run(self._fast, cat, cont))
-            return torch.cat(parts)
-
-    def _run(
-        self,
-        steps: Sequence[Callable[[list[Any]], None]],
-        x_cat: Tensor | None,
-        x_cont: Tensor | None,
-    ) -> Tensor:
-        registers = self._template.copy()
-        for name, slot in self._inputs.items():
-            registers[slot] = x_cat if name == _CATEGORICAL else x_cont
-        for step in steps:
-            step(registers)
-        output: Tensor = registers[self._output]
-        return output
-
-
-@dataclass(frozen=True)
-class _Step:
-    """One operation on registers."""
-
-    op: str
-    attributes: dict[str, Any]
-    target: int
-    sources: tuple[int, ...]
-
-
-def _bind(step: _Step, fast: bool) -> Callable[[list[Any]], None]:
-    """Return a function that reads a step's inputs from registers and writes its output."""
-    target, sources, attributes = step.target, step.sources, step.attributes
-    fused = FUSED.get(step.op)
-    run = OPERATORS[step.op].run if fused is None else fused.fast if fast else fused.plain
-    if len(sources) == 1:
-        (only,) = sources
-
-        def unary(registers: list[Any]) -> None:
-            registers[target] = run(attributes, (registers[only],))
-
-        return unary
-    if len(sources) == 2:
-        first, second = sources
-
-        def binary(registers: list[Any]) -> None:
-            registers[target] = run(attributes, (registers[first], registers[second]))
-
-        return binary
-
-    def several(registers: list[Any]) -> None:
-        registers[target] = run(attributes, [registers[source] for source in sources])
-
-    return several
+            return self._plain(x_cat, x_cont)
+        if torch.is_grad_enabled():
+            with torch.no_grad():
+                return self.forward(x_cat, x_cont)
+        if lead.device.type != "cpu" or len(lead) <= CPU_CHUNK:
+            return self._fast(x_cat, x_cont)
+        parts = []
+        for start in range(0, len(lead), CPU_CHUNK):
+            rows = slice(start, start + CPU_CHUNK)
+            cat = None if x_cat is None else x_cat[rows]
+            cont = None if x_cont is None else x_cont[rows]
+            parts.append(self._fast(cat, cont))
+        return torch.cat(parts)
 
 
 def compile_onnx(path: str | Path, outputs: Sequence[int] | None = None) -> OnnxModule:

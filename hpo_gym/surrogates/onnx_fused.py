@@ -1,87 +1,49 @@
-"""The operators that fusion puts in place of ONNX ones, in torch."""
+"""The operators that fusion puts in place of ONNX ones, as torch expressions.
+
+``{0}``, ``{1}`` ... are an operator's inputs, other names in braces its attributes.
+:mod:`hpo_gym.surrogates.onnx_source` makes functions of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["FUSED", "FusedOperator"]
-
-Attributes = dict[str, Any]
-Run = Callable[[Attributes, Sequence[Tensor]], Tensor]
+__all__ = ["FUSED", "FusedOperator", "bag"]
 
 
 @dataclass(frozen=True)
 class FusedOperator:
-    """A fused operator: in place where nobody can see it, and differentiable."""
+    """A fused operator.
 
-    fast: Run
-    plain: Run
+    Args:
+        fast: The expression; may write into its inputs, which nothing else reads.
+        plain: An equivalent that can be differentiated; ``""`` where ``fast`` can.
+    """
 
-
-def _same(run: Run) -> FusedOperator:
-    return FusedOperator(run, run)
-
-
-def _affine(attributes: Attributes, inputs: Sequence[Tensor]) -> Tensor:
-    x, factor, shift = inputs
-    return torch.addcmul(shift, x, factor)
+    fast: str
+    plain: str = ""
 
 
-def _shift_scale(attributes: Attributes, inputs: Sequence[Tensor]) -> Tensor:
-    x, shift, factor = inputs
-    return (x + shift) * factor
-
-
-def _linear(attributes: Attributes, inputs: Sequence[Tensor]) -> Tensor:
-    x, weight, bias = inputs
-    return torch.addmm(bias, x, weight)
-
-
-def _residual_fast(attributes: Attributes, inputs: Sequence[Tensor]) -> Tensor:
-    stream, x, weight, bias = inputs
-    return torch.addmm(stream, x, weight).add_(bias)
-
-
-def _residual_plain(attributes: Attributes, inputs: Sequence[Tensor]) -> Tensor:
-    stream, x, weight, bias = inputs
-    return torch.addmm(stream, x, weight) + bias
-
-
-def _reglu_fast(attributes: Attributes, inputs: Sequence[Tensor]) -> Tensor:
-    wide, half = inputs[0], attributes["half"]
-    return wide[:, :half].mul_(wide[:, half:].relu_())
-
-
-def _reglu_plain(attributes: Attributes, inputs: Sequence[Tensor]) -> Tensor:
-    wide, half = inputs[0], attributes["half"]
-    return wide[:, :half] * F.relu(wide[:, half:])
-
-
-def _bag(attributes: Attributes, inputs: Sequence[Tensor]) -> Tensor:
-    codes, offsets, table = inputs
+def bag(codes: Tensor, offsets: Tensor, table: Tensor) -> Tensor:
+    """Return the sum of the rows ``codes + offsets`` (``[B, C]``) of a table: ``[B, W]``."""
+    if len(codes) == 1:
+        # Setting up a bag costs more than one row of it.
+        return table.index_select(0, (codes + offsets)[0]).sum(0, keepdim=True)
     return F.embedding_bag(codes + offsets, table, mode="sum")
 
 
-def _add_linear(attributes: Attributes, inputs: Sequence[Tensor]) -> Tensor:
-    stream, x, weight = inputs
-    return torch.addmm(stream, x, weight)
-
-
 FUSED: dict[str, FusedOperator] = {
-    "narrow": _same(lambda a, x: x[0].narrow(1, a["start"], a["length"])),
-    "columns": _same(lambda a, x: x[0].index_select(1, x[1])),
-    "rows": _same(lambda a, x: x[0][x[1].long()]),
-    "affine": _same(_affine),
-    "shift_scale": _same(_shift_scale),
-    "linear": _same(_linear),
-    "residual": FusedOperator(_residual_fast, _residual_plain),
-    "reglu": FusedOperator(_reglu_fast, _reglu_plain),
-    "bag": _same(_bag),
-    "add_linear": _same(_add_linear),
+    "narrow": FusedOperator("{0}.narrow(1, {start}, {length})"),
+    "columns": FusedOperator("{0}.index_select(1, {1})"),
+    "rows": FusedOperator("{0}[{1}.long()]"),
+    "affine": FusedOperator("addcmul({2}, {0}, {1})"),
+    "shift_scale": FusedOperator("({0} + {1}) * {2}"),
+    "linear": FusedOperator("addmm({2}, {0}, {1})"),
+    "add_linear": FusedOperator("addmm({0}, {1}, {2})"),
+    "residual": FusedOperator("addmm({0}, {1}, {2}).add_({3})", "addmm({0}, {1}, {2}) + {3}"),
+    "reglu": FusedOperator("{0}[:, :{half}].mul_({0}[:, {half}:].relu_())", "{0}[:, :{half}] * {0}[:, {half}:].relu()"),
+    "bag": FusedOperator("bag({0}, {1}, {2})"),
 }

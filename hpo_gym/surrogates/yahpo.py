@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -86,6 +87,18 @@ class YahpoInputs(torch.nn.Module):
         self._keep("codes", codes)
         self._keep("bases", bases)
         self.register_buffer("instances", torch.tensor(tasks, dtype=torch.int32), persistent=False)
+        self._hold()
+
+    def _hold(self) -> None:
+        """Gather the buffers: looking one up in a module takes as long as an addition."""
+        self._numeric = (self._source, self._scale, self._offset, self._lower, self._upper)
+        self._flags = (self._is_log, self._is_integer, self._is_choice, self._always)
+        self._coding = (self._codes, self._bases)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> YahpoInputs:
+        super()._apply(fn, recurse)
+        self._hold()
+        return self
 
     def _keep(self, name: str, tensor: Tensor) -> None:
         self.register_buffer(f"_{name}", tensor, persistent=False)
@@ -120,27 +133,31 @@ class YahpoInputs(torch.nn.Module):
         """Return ``x_cat`` int32 ``[B, C]`` and ``x_cont`` float32 ``[B, R]``; inactive inputs are 0."""
         # The same arithmetic as SearchSpace.numbers, on the columns of the graph instead of the space: at a batch
         # of one each operation costs more than its numbers, and writing columns into a template takes many.
-        value = torch.addcmul(self._offset, u.index_select(1, self._source), self._scale)
+        source, scale, offset, lower, upper = self._numeric
+        is_log, is_integer, is_choice, always = self._flags
+        codes, bases = self._coding
+        value = torch.addcmul(offset, u.index_select(1, source), scale)
         if self._any_log:
-            exponent = value.masked_fill(~self._is_log, 0.0) if value.requires_grad else value
-            value = torch.where(self._is_log, exponent.exp(), value)
+            exponent = value.masked_fill(~is_log, 0.0) if value.requires_grad else value
+            value = torch.where(is_log, exponent.exp(), value)
         if self._any_integer:
-            value = torch.where(self._is_integer, value.round(), value)
+            value = torch.where(is_integer, value.round(), value)
         if self._any_choice:
-            value = torch.where(self._is_choice, value.floor(), value)
-        value = torch.clamp(value, self._lower, self._upper)
+            value = torch.where(is_choice, value.floor(), value)
+        value = torch.clamp(value, lower, upper)
         on = None
         if self.space.has_conditions:
-            on = active.index_select(1, self._source) | self._always
+            on = active.index_select(1, source) | always
         continuous = value[:, : self._width]
-        position = value.detach()[:, self._width :].long() + self._bases.index_select(0, task)
-        codes = self._codes.take(position)
+        # Whole numbers have no gradient; long() drops it.
+        position = value[:, self._width :].long() + bases.index_select(0, task)
+        chosen = codes.take(position)
         if on is not None:
             continuous = continuous * on[:, : self._width]
-            codes = codes * on[:, self._width :]
+            chosen = chosen * on[:, self._width :]
         if fidelity is not None:
             continuous[:, self._fidelity_column] = fidelity
-        return codes, continuous
+        return chosen, continuous
 
 
 def _integers(lower: float, upper: float) -> list[int]:
@@ -173,12 +190,13 @@ class YahpoSurrogate(Surrogate):
         self.num_hyperparameters = inputs.space.dimension
 
     def predict(self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None = None) -> Tensor:
-        codes, continuous = self.inputs(task, u, active, fidelity)
+        # At a batch of one, a module's __call__ is not free.
+        run = self.graph.forward
+        codes, continuous = self.inputs.forward(task, u, active, fidelity)
+        if len(task) <= _CPU_ROWS or u.device.type != "cpu" or (continuous.requires_grad and torch.is_grad_enabled()):
+            return run(codes, continuous)
         rows = _CPU_ROWS * max(1, torch.get_num_threads() // 2)
-        if len(task) <= rows or u.device.type != "cpu" or (continuous.requires_grad and torch.is_grad_enabled()):
-            out: Tensor = self.graph(codes, continuous)
-            return out
-        return torch.cat([self.graph(*part) for part in zip(codes.split(rows), continuous.split(rows), strict=True)])
+        return torch.cat([run(*part) for part in zip(codes.split(rows), continuous.split(rows), strict=True)])
 
     def subset(self, tasks: Sequence[int]) -> YahpoSurrogate:
         """Return the same surrogate for some of its tasks."""
@@ -188,4 +206,5 @@ class YahpoSurrogate(Surrogate):
         inputs._buffers = dict(self.inputs._buffers)
         for name in ("instances", "_bases"):
             inputs._buffers[name] = getattr(self.inputs, name)[list(tasks)]
+        inputs._hold()
         return YahpoSurrogate(inputs, self.graph, self.metrics, self.fidelity)  # type: ignore[arg-type]

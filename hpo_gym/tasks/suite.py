@@ -109,6 +109,7 @@ class TaskSuite(nn.Module):
     lower: Tensor
     upper: Tensor
     meta_features: Tensor
+    _worst: Tensor
 
     def __init__(
         self,
@@ -147,6 +148,8 @@ class TaskSuite(nn.Module):
         low, high = (0.0, math.log1p(main.upper - main.lower)) if self._logarithmic else (main.lower, main.upper)
         self._score_scale = (-1.0 if main.minimize else 1.0) / (high - low)
         self._score_offset = high if main.minimize else low
+        self._is_score = (self._score_scale, self._score_offset) == (1.0, 0.0)
+        self.register_buffer("_worst", torch.zeros(()), persistent=False)
         self._positions = {ref: index for index, ref in enumerate(spec.tasks)}
 
     @property
@@ -192,9 +195,11 @@ class TaskSuite(nn.Module):
         raw = self.surrogate.predict(task, u, active, fidelity)
         metrics = torch.clamp(raw, self.lower, self.upper)
         clipped = (metrics != raw).any(1)
-        # NaN survives the clamp and differs from itself: it is counted above and scores worst. The second clamp is
-        # for the last bit: rounding may put the end of a range beside it.
-        score = self.to_score(metrics[:, self.metric_column]).nan_to_num_(nan=0.0).clamp_(0.0, 1.0)
+        # NaN survives the clamp and differs from itself: it is counted above and, fmax being what it is, scores worst.
+        score = torch.fmax(self.to_score(metrics[:, self.metric_column]), self._worst)
+        if not self._is_score:
+            # For the last bit: rounding may put the end of a range beside it.
+            score = score.clamp_(max=1.0)
         return Evaluation(score, metrics, clipped)
 
     def to_score(self, value: Tensor) -> Tensor:
@@ -202,9 +207,12 @@ class TaskSuite(nn.Module):
 
         Linear, or linear in ``log1p(value - lower)`` where the metric's legal range is 10,000 units or wider.
         """
+        if self._is_score:
+            return value
         if self._logarithmic:
             value = torch.log1p(value - self.metric.lower)
-        return (value - self._score_offset) * self._score_scale
+        shifted = value - self._score_offset if self._score_offset else value
+        return shifted * self._score_scale
 
     def to_metric(self, score: Tensor) -> Tensor:
         """Map scores back to values of the main metric."""
@@ -220,7 +228,7 @@ class TaskSuite(nn.Module):
             InvalidSettingError: If the suite's range is not known.
         """
         known = self.require_range()
-        return (known.best[task] - score) * known.inverse_range[task]
+        return (known.best.index_select(0, task) - score) * known.inverse_range.index_select(0, task)
 
     def require_range(self) -> KnownRange:
         """Return the known range.

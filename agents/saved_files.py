@@ -1,0 +1,70 @@
+"""Checkpoints and policies as files: tensors and plain values, never pickled objects."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hpo_gym.errors import DataIntegrityError, InvalidSettingError
+from hpo_gym.sources.bundle_files import write_atomic
+
+__all__ = ["Saved", "load", "save"]
+
+_FORMAT = 2
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a file of a run folder holds.
+
+    Args:
+        path: The file.
+        content: Tensors and plain values by name.
+    """
+
+    path: Path
+    content: dict[str, Any]
+
+
+def save(path: Path, content: Mapping[str, Any]) -> None:
+    """Write tensors and plain values, whole or not at all."""
+    buffer = io.BytesIO()
+    torch.save({"format": _FORMAT, **content}, buffer)
+    write_atomic(path, buffer.getvalue())
+
+
+def load(path: Path, names: tuple[str, ...], remedy: str) -> Saved:
+    """Read a file that :func:`save` wrote, onto the CPU.
+
+    Args:
+        path: The file.
+        names: What it must hold.
+        remedy: A sentence that says what to do where it does not.
+
+    Raises:
+        DataIntegrityError: If the file is corrupt or incomplete.
+        InvalidSettingError: If another version of hpo_gym wrote it.
+    """
+    try:
+        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, ValueError, EOFError, OSError, KeyError, AttributeError) as error:
+        raise DataIntegrityError(f"{path} cannot be read ({error}). {remedy}") from error
+    except Exception as error:
+        # torch raises pickle.UnpicklingError for a file with anything but tensors and plain values.
+        raise DataIntegrityError(f"{path} is no checkpoint of hpo_gym ({type(error).__name__}). {remedy}") from error
+    if not isinstance(loaded, dict):
+        raise DataIntegrityError(f"{path} is no checkpoint of hpo_gym: it holds a {type(loaded).__name__}. {remedy}")
+    if "format" in loaded and loaded["format"] != _FORMAT:
+        raise InvalidSettingError(
+            f"{path} is of format {loaded['format']!r}, and this version of hpo_gym reads format {_FORMAT}. Train "
+            "again with overwrite=true, or use the version in versions.json."
+        )
+    missing = [name for name in ("format", *names) if name not in loaded]
+    if missing:
+        raise DataIntegrityError(f"{path} is incomplete: it has no {', '.join(missing)}. {remedy}")
+    return Saved(path, loaded)

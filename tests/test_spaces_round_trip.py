@@ -178,3 +178,16 @@ def test_columns_follow_the_order_asked_for() -> None:
     order = [plain.names.index(name) for name in names]
     assert torch.equal(ours.active(u[:, order]), plain.active(u)[:, order])
     assert torch.equal(ours.legal(u[:, order]), plain.legal(u))
+
+
+def test_a_wide_linear_column_beside_a_log_column_leaves_gradients_finite() -> None:
+    # The log branch computes exp of the linear column, too, which overflows: inf times 0 would be a NaN gradient.
+    columns = (Column("rate", "float", 1e-4, 1.0, True), Column("memory", "float", 0.0, 1e4))
+    space = SearchSpace(SpaceSpec(columns, {}))
+    u = torch.full((3, 2), 0.5, requires_grad=True)
+    values = space.numbers(u)
+    (gradient,) = torch.autograd.grad(values.sum(), u)
+    torch.testing.assert_close(values.detach(), torch.tensor([[1e-2, 5e3]]).expand(3, 2))
+    # d rate / d u = rate * log(upper / lower); d memory / d u = upper - lower
+    expected = torch.tensor([[1e-2 * math.log(1e4), 1e4]]).expand(3, 2)
+    torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=0.0)

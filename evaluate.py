@@ -105,10 +105,7 @@ def evaluate(config: DictConfig, overrides: Overrides) -> None:
             allow_leak=values["allow_leak"],
         )
     )
-    parent = Path(runs[0]) / "evaluation" if runs else Path("evaluations")
-    label = overrides.label(without=("run", "split", "env.space", "output"))
-    name = "-".join(part for part in (comparison.suite.name, values["split"], label) if part)
-    folder = Path(values["output"] or parent / name)
+    folder = _output(values["output"], f"{comparison.suite.name}-{values['split']}", runs, overrides)
     # Now: a folder that cannot be written to should not cost an evaluation.
     folder.mkdir(parents=True, exist_ok=True)
     console = make_console()
@@ -154,6 +151,15 @@ def _environment(values: Mapping[str, Any], runs: Sequence[str], keys: Sequence[
         return env
     changed = [*named, *(["id"] if "env" in keys else []), *(["budget"] if values["budget"] is not None else [])]
     return env_of_runs(env, [load_trained(path) for path in runs], changed)
+
+
+def _output(given: str | None, name: str, runs: Sequence[str], overrides: Overrides) -> Path:
+    """Return a folder that no other job of a sweep writes to."""
+    if given is not None:
+        return Path(given) if "output" in Overrides(overrides.swept).keys else Path(given) / overrides.label()
+    label = overrides.label(without=("run", "split", "env.space"))
+    parent = Path(runs[0]) / "evaluation" if runs else Path("evaluations")
+    return parent / (f"{name}-{label}" if label else name)
 
 
 if __name__ == "__main__":

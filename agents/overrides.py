@@ -62,8 +62,9 @@ def override_key(item: str) -> str:
 
 def fixed_keys(items: Sequence[str]) -> set[str]:
     """Return the keys to which a sweep gives one value."""
-    parsed = zip(items, map(_parse, items), strict=True)
-    return {override_key(item) for item, override in parsed if not override.is_sweep_override()}
+    # Of a key that is given twice the last value counts, as for Hydra.
+    last = {override_key(item): item for item in items}
+    return {key for key, item in last.items() if not _parse(item).is_sweep_override()}
 
 
 def compose_config(name: str, items: Sequence[str], groups: Mapping[str, Sequence[str]]) -> DictConfig:

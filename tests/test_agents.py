@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 import pytest
@@ -120,6 +121,72 @@ def test_dqn_names_an_impossible_setting(field, value):
         DQNConfig(**{field: value})
 
 
+def test_dqn_refuses_a_training_without_a_single_update():
+    quick = QUICK["dqn"] | {"learning_starts": 1_000, "transitions_per_update": 16}
+    with pytest.raises(InvalidSettingError, match=r"total_steps=1015 .*learning_starts=1000 .*total_steps to 1016"):
+        DQNConfig(**quick | {"total_steps": 1_015})
+    env = HPOVectorEnv(8, source=TINY_SUITES["quadratic"](), split="all")
+    env.reset(seed=0)
+    agent = DQN(DQNConfig(**quick | {"total_steps": 1_016}), Interface.of(env))
+    agent.train(env, lambda steps, logs, info: False)
+    assert agent.updates == 1
+
+
+@pytest.mark.parametrize(("buffer_size", "needed"), [(8_000, 500), (300, 300)])
+def test_dqn_without_its_buffer_fills_it_again_before_it_goes_on(buffer_size, needed):
+    config = DQNConfig(**QUICK["dqn"] | {"save_buffer": False, "buffer_size": buffer_size, "total_steps": 4_000})
+    suite = TINY_SUITES["quadratic"]()
+
+    def vector_env() -> HPOVectorEnv:
+        return HPOVectorEnv(32, source=suite, split="all", budget=12)
+
+    first, env = DQN(config, Interface.of(vector_env())), vector_env()
+    env.reset(seed=0)
+    first.train(env, lambda steps, logs, info: steps >= 2_000)
+    before, begun = first.updates, first.steps
+    resumed, later = DQN(config, first.interface), vector_env()
+    resumed.load_state_dict(first.state_dict())
+    later.load_state_dict(env.state_dict())
+    updates: dict[int, int] = {}
+
+    def callback(steps: int, logs: Any, info: Any) -> bool:
+        updates[steps - begun] = resumed.updates - before
+        return False
+
+    resumed.train(later, callback)
+    assert before > 0
+    assert all(made == 0 for since, made in updates.items() if since < needed)
+    pace = 32 // config.transitions_per_update
+    made = list(updates.values())
+    assert max(after - now for now, after in itertools.pairwise(made)) <= pace, "missed updates were made up"
+    refilled = next(since for since in updates if since >= needed)
+    assert made[-1] == pace * (1 + (max(updates) - refilled) // 32)
+
+
+def test_an_unbroken_dqn_misses_no_update():
+    agent = DQN(DQNConfig(**QUICK["dqn"] | {"buffer_size": 200, "total_steps": 1_500}), tiny_interface())
+    env = HPOVectorEnv(4, source=TINY_SUITES["quadratic"](), split="all")
+    env.reset(seed=0)
+    agent.train(env, lambda steps, logs, info: False)
+    assert agent.updates == (agent.steps - 500) // 16
+
+
+def tiny_interface(**changes: Any) -> Interface:
+    return Interface.of(HPOVectorEnv(1, source=TINY_SUITES["quadratic"](), split="all", **changes))
+
+
+def test_an_interface_knows_metric_and_levels():
+    default = tiny_interface()
+    assert default.metric == TINY_SUITES["quadratic"]().spec.metric
+    default.require_same(tiny_interface(levels=10))
+    for other in (tiny_interface(levels=7), dataclasses.replace(default, metric="another")):
+        with pytest.raises(InvalidSettingError, match="levels" if other.metric == default.metric else "metric"):
+            default.require_same(other)
+    assert tiny_interface(action="continuous").levels == ()
+    plain = {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(default).items()}
+    assert Interface.from_mapping(plain) == default
+
+
 def test_an_unknown_agent_gets_the_closest_name():
     with pytest.raises(UnknownNameError, match="'dqn'"):
         find_agent("dqnn")
@@ -235,7 +302,7 @@ def test_targets_bootstrap_from_the_best_legal_action_and_not_beyond_an_end():
 def test_dqn_stores_what_the_step_led_to_and_not_the_next_episode():
     suite = TINY_SUITES["quadratic"]()
     env = HPOVectorEnv(8, source=suite, split="all", budget=3, start="random")
-    agent = DQN(DQNConfig(**QUICK["dqn"] | {"learning_starts": 10_000}), Interface.of(env))
+    agent = DQN(DQNConfig(**QUICK["dqn"] | {"learning_starts": 7_000}), Interface.of(env))
     env.reset(seed=0)
     agent.train(env, lambda steps, logs, info: steps >= 8 * 6)
     stored = agent.replay.sample(500, generator(0, "test"))

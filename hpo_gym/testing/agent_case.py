@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import pytest
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hpo_gym.envs import HPOVectorEnv
+from hpo_gym.errors import InvalidSettingError
 from hpo_gym.mdp.observations import Observation
 from hpo_gym.seeding import generator
 
@@ -33,8 +34,8 @@ class AnyAgent(Protocol):
     def state_dict(self, resumable: bool = True) -> dict[str, Any]:
         """Return the state as tensors and plain values."""
 
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Restore a state."""
+    def load_state_dict(self, saved: Mapping[str, Any], resumable: bool = True) -> None:
+        """Restore a state: to go on training, or only to act like it."""
 
 
 class AgentCase:
@@ -59,7 +60,7 @@ class AgentCase:
         env = make_vector_env(33)
         agent = make_agent(env, 0)
         observation, info = env.reset(seed=0)
-        draws = generator(0, "testing", "act")
+        draws = generator(0, "testing", "act", device=env.device)
         for _ in range(12):
             mask = info.get("action_mask")
             action = agent.act(observation, mask, draws, explore=explore)
@@ -73,9 +74,8 @@ class AgentCase:
         agent = make_agent(env, 0)
         observation, info = env.reset(seed=0)
         untouched = torch.random.get_rng_state()
-        actions = [
-            agent.act(observation, info.get("action_mask"), generator(seed, "testing"), explore=True) for seed in (0, 0)
-        ]
+        mask, streams = info.get("action_mask"), [generator(0, "testing", device=env.device) for _ in range(2)]
+        actions = [agent.act(observation, mask, draws, explore=True) for draws in streams]
         assert torch.equal(actions[0], actions[1])
         assert torch.equal(untouched, torch.random.get_rng_state()), "the global generator was used"
 
@@ -119,8 +119,27 @@ class AgentCase:
         other.load_state_dict(_through_file(agent.state_dict(resumable=False)))
         observation, info = env.reset(seed=1)
         mask = info.get("action_mask")
-        actions = [one.act(observation, mask, generator(0, "testing")) for one in (agent, other)]
+        streams = [generator(0, "testing", device=env.device) for _ in range(2)]
+        pairs = zip((agent, other), streams, strict=True)
+        actions = [one.act(observation, mask, draws) for one, draws in pairs]
         assert torch.equal(actions[0], actions[1])
+
+    def test_acting_alike_needs_nothing_of_the_device_it_was_trained_on(
+        self, make_vector_env: Any, make_agent: Any
+    ) -> None:
+        agent = _trained(make_vector_env, make_agent, 0)
+        policy, whole = agent.state_dict(resumable=False), agent.state_dict()
+        assert not list(_streams(policy)), "a policy holds the state of a generator"
+        for state, name in _streams(whole):
+            # What a generator of another kind of device saves; 16 bytes on CUDA, thousands on the CPU.
+            state[name] = torch.zeros(17, dtype=torch.uint8)
+        env = make_vector_env(32)
+        other = make_agent(env, 5)
+        other.load_state_dict(whole, resumable=False)
+        assert_same(agent, other)
+        if list(_streams(whole)):
+            with pytest.raises(InvalidSettingError, match="device"):
+                make_agent(env, 5).load_state_dict(whole)
 
     def test_it_learns_if_it_says_so(self, make_vector_env: Any, make_agent: Any) -> None:
         env = make_vector_env(256)
@@ -142,8 +161,8 @@ def _trained(make_vector_env: Any, make_agent: Any, seed: int) -> Any:
 
 def _final_regret(agent: Any, env: HPOVectorEnv) -> float:
     observation, info = env.reset(seed=0)
-    draws = generator(0, "testing", "regret")
-    done = torch.zeros(env.num_envs, dtype=torch.bool)
+    draws = generator(0, "testing", "regret", device=env.device)
+    done = torch.zeros(env.num_envs, dtype=torch.bool, device=env.device)
     while not bool(done.all()):
         observation, _, done, _, info = env.step(agent.act(observation, info.get("action_mask"), draws))
     return float(info["final_info"]["regret"].mean())
@@ -155,6 +174,15 @@ def _through_file(state: Mapping[str, Any]) -> Any:
     torch.save(dict(state), buffer)
     buffer.seek(0)
     return torch.load(buffer, weights_only=True)
+
+
+def _streams(state: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Return where a state holds those of generators: the only byte tensors that long."""
+    for name, value in state.items():
+        if isinstance(value, dict):
+            yield from _streams(value)
+        elif isinstance(value, Tensor) and value.dtype == torch.uint8 and value.numel() > 15:
+            yield state, name
 
 
 def assert_same(first: Any, second: Any) -> None:

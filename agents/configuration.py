@@ -44,7 +44,7 @@ class ExperimentConfig:
     checkpoint_every: int = 250_000
     keep_checkpoints: int = 2
     log_every: int = 10_000
-    validate_every: int = 25_000
+    validate_every: int = 50_000
     validation_seeds: int = 4
     tensorboard: bool = True
 

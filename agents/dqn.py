@@ -50,9 +50,8 @@ class DQNConfig:
         evaluation_epsilon: Probability of a random action of the trained policy. A policy without memory that
             were only greedy would step to and fro between two configurations; Mnih et al. use 0.05, too.
         meta_feature_dropout: Probability that a replayed transition hides the dataset's meta-features. With a few
-            dozen training datasets a network otherwise recognises each one, and does worse on others.
-        meta_feature_noise: Deviation of the normal noise on the meta-features of replayed transitions (they have
-            deviation 1 over the training datasets).
+            dozen training datasets a network otherwise recognises each one, and does worse on others. With 1 the
+            network never sees them, neither here nor when it acts.
         weight_decay: Decoupled weight decay.
         max_gradient_norm: Gradients are scaled down to this norm.
         save_buffer: Whether checkpoints hold the replay buffer; without it a resumed run first collects
@@ -73,8 +72,7 @@ class DQNConfig:
     epsilon_end: float = 0.05
     epsilon_share: float = 0.6
     evaluation_epsilon: float = 0.05
-    meta_feature_dropout: float = 0.5
-    meta_feature_noise: float = 0.0
+    meta_feature_dropout: float = 1.0
     weight_decay: float = 0.01
     max_gradient_norm: float = 10.0
     save_buffer: bool = True
@@ -209,15 +207,12 @@ class DQN(Agent):
 
     def _hide_meta_features(self, batch: Transitions) -> Transitions:
         width, share = self.interface.meta_features, self.config.meta_feature_dropout
-        noise = self.config.meta_feature_noise
-        if width == 0 or (share == 0.0 and noise == 0.0):
+        if width == 0 or share == 0.0:
             return batch
         count = len(batch.action)
         shown = torch.rand(count, 1, generator=self._replay_draws, device=self.device) >= share
         # A flat observation begins with the meta-features; 0 is their mean over the training datasets.
-        draws = noise * torch.randn(count, width, generator=self._replay_draws, device=self.device)
         for observation in (batch.observation, batch.following):
-            observation[:, :width] += draws
             observation[:, :width] *= shown
         return batch
 

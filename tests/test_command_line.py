@@ -196,7 +196,7 @@ def test_every_setting_can_be_printed(tmp_path):
     assert done.stderr == "" and not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("order", ["train, evaluate", "evaluate, train", "train", "evaluate"])
+@pytest.mark.parametrize("order", ["train, evaluate", "evaluate, train"])
 def test_the_order_of_imports_changes_no_default(order, tmp_path):
     script = f"""
 import {order}

@@ -19,6 +19,9 @@ __all__ = ["CLOCKS", "Pairs", "compare", "machine", "markdown_table", "seconds_p
 #: where both sides run on one thread (``OMP_NUM_THREADS=1``).
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 
+# Seconds after which threads that were left spinning sleep.
+_PAUSE = 0.05
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -75,8 +78,8 @@ def compare(
 ) -> Pairs:
     """Measure two programs in turns: first, second, first, second ...
 
-    A change of the machine's speed then meets both alike. Each turn is a block of calls, long enough that the
-    threads which the other program leaves spinning do not matter.
+    A change of the machine's speed then meets both alike. There is a pause before every block: the threads of
+    onnxruntime go on spinning for a while after a call, and would take a core away from what is measured next.
 
     Args:
         first: The program that is judged.
@@ -90,10 +93,12 @@ def compare(
         run()
         once = min(seconds_per_call(run, 1, clock) for _ in range(3))
         counts.append(max(1, round(seconds / max(once, 1e-7))))
-    pairs = [
-        (seconds_per_call(first, counts[0], clock), seconds_per_call(second, counts[1], clock)) for _ in range(turns)
-    ]
-    return Pairs(tuple(a for a, _ in pairs), tuple(b for _, b in pairs))
+    taken: tuple[list[float], list[float]] = ([], [])
+    for _ in range(turns):
+        for run, count, into in zip((first, second), counts, taken, strict=True):
+            time.sleep(_PAUSE)
+            into.append(seconds_per_call(run, count, clock))
+    return Pairs(tuple(taken[0]), tuple(taken[1]))
 
 
 def machine() -> str:

@@ -255,8 +255,8 @@ def as_json(results: list[Measured], points: list[Point]) -> dict[str, Any]:
     return {"machine": machine(), "comparisons": comparisons, "scaling": [point.__dict__ for point in points]}
 
 
-def main() -> None:
-    """Measure, print and, where asked, write."""
+def main() -> int:
+    """Measure, print and, where asked, write; return 1 if a comparison misses its limit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few turns and small batches: a look, not a result")
     parser.add_argument("--spaces", nargs="+", default=list(DEFAULT_SPACES), choices=list(SPACES), metavar="SCENARIO")
@@ -289,7 +289,8 @@ def main() -> None:
         write_between(PAGE, "throughput", text)
     refused = [row for row in results if not row.accepted]
     console.print(f"{len(results) - len(refused)} of {len(results)} comparisons accepted.")
+    return 1 if refused else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

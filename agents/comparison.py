@@ -10,7 +10,7 @@ from typing import Any
 
 from agents.base import Interface
 from agents.contenders import as_contender, evaluation_settings
-from agents.environments import EnvironmentConfig, make_environment
+from agents.environments import EnvironmentConfig, make_environment, resolved
 from agents.experiment import TrainedAgent, load_trained
 from agents.registry import find_agent
 from hpo_gym.envs import HPOVectorEnv
@@ -24,8 +24,8 @@ __all__ = ["Comparison", "ComparisonConfig", "compare", "env_of_runs", "prepare"
 
 Progress = Callable[[str, float], None]
 
-# How fast a run computed says nothing about what it learned.
-_NO_PROPERTY = ("num_envs", "device")
+# How fast a run computed, and from which folder it read, says nothing about what it learned.
+_NO_PROPERTY = ("num_envs", "device", "data_dir", "render_mode")
 # What an agent learns from, and how it acts: agents of different kinds may differ in it.
 _OF_AGENT = ("action", "observation", "reward", "reward_scale", "terminate_on_repeat")
 
@@ -154,11 +154,7 @@ def prepare(config: ComparisonConfig) -> Comparison:
     changes = {} if config.budget is None else {"budget": config.budget}
     env = make_environment(rules, num_envs=1, split=config.split, **changes)
     suite, protocol, budget = env.suite, env.engine.protocol, env.engine.settings.budget
-    if suite.known_range is None:
-        raise InvalidSettingError(
-            f"Regret on {suite.spec.source}:{suite.name} is unknown: the range of its tasks is not. Find and cache it "
-            f"once with `python -m hpo_gym.find_optima {suite.spec.source} {suite.name}`."
-        )
+    suite.require_range()
     trained = [load_trained(path, env.device) for path in config.runs]
     if not config.allow_leak:
         tasks = [suite.tasks[index] for index in split_tasks(suite.name, protocol, config.split, suite.tasks)]
@@ -192,11 +188,11 @@ def _require_agreement(runs: Sequence[TrainedAgent], overridden: Sequence[str]) 
         free = {*_NO_PROPERTY, *overridden}
         if other.config.agent_name != first.config.agent_name:
             free |= set(_OF_AGENT)
-        mine, theirs = first.config.env, other.config.env
+        mine, theirs = resolved(first.config.env), resolved(other.config.env)
         different = [
-            f"env.{name}: {getattr(mine, name)!r} against {getattr(theirs, name)!r}"
-            for name in (item.name for item in dataclasses.fields(mine))
-            if name not in free and getattr(mine, name) != getattr(theirs, name)
+            f"env.{name}: {mine.get(name)!r} against {theirs.get(name)!r}"
+            for name in sorted({*mine, *theirs} - free)
+            if mine.get(name) != theirs.get(name)
         ]
         if different:
             raise InvalidSettingError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -12,8 +13,9 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 from hpo_gym import registered_ids
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError, unknown_name
+from hpo_gym.mdp import EpisodeSettings
 
-__all__ = ["ENVIRONMENTS", "EnvironmentConfig", "make_environment", "space_name"]
+__all__ = ["ENVIRONMENTS", "EnvironmentConfig", "make_environment", "resolved", "space_name"]
 
 #: Names on the command line (``env=openml``) and the ids behind them.
 ENVIRONMENTS = {
@@ -73,6 +75,19 @@ class EnvironmentConfig:
         """Return the keyword arguments that override the card."""
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _OWN}
         return {name: value for name, value in given.items() if value is not None and value != {}}
+
+
+def resolved(config: EnvironmentConfig) -> dict[str, Any]:
+    """Return every argument of an environment, whether it was given, is on its card, or is a default.
+
+    Raises:
+        UnknownNameError: For an unknown id.
+    """
+    arguments = inspect.signature(HPOVectorEnv).parameters.values()
+    defaults = {item.name: item.default for item in arguments if item.default is not item.empty}
+    settings = {item.name: item.default for item in fields(EpisodeSettings)}
+    chosen = {"id": config.id, **defaults, **settings, **_spec(config.id).kwargs, **config.arguments()}
+    return {name: None if value in ({}, None) else value for name, value in chosen.items()}
 
 
 def make_environment(config: EnvironmentConfig, **changes: Any) -> HPOVectorEnv:

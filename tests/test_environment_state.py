@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 
@@ -173,3 +175,50 @@ def test_scores_stay_inside_their_box_at_the_ends_of_a_range() -> None:
     u = suite.surrogate.centres  # type: ignore[union-attr]
     score = suite.evaluate(task, u, torch.ones_like(u, dtype=torch.bool)).score  # type: ignore[arg-type]
     assert score.tolist() == [1.0] * suite.num_tasks
+
+
+@pytest.mark.parametrize("make", [torch.tensor, np.array])
+def test_tasks_are_copied_from_what_a_caller_may_use_again(make: Any) -> None:
+    envs: Any = gym.make_vec("HPO-OpenML-v0", num_envs=4, space="rpart", split="all")
+    features = envs.suite.meta_features
+    for first in range(3):
+        index = make([first] * 4)
+        observation, info = envs.reset(seed=0, options={"task_index": index})
+        index[:] = 9
+        assert info["task"].tolist() == [first] * 4 == envs.state.task.tolist()
+        torch.testing.assert_close(observation[:, : features.shape[1]], features[[first] * 4], rtol=0, atol=0)
+
+
+def test_one_index_tensor_for_many_resets_shows_the_tasks_of_each() -> None:
+    envs: Any = gym.make_vec("HPO-OpenML-v0", num_envs=4, space="rpart", split="all")
+    features = envs.suite.meta_features
+    index = torch.zeros(4, dtype=torch.int64)
+    for task in range(3):
+        index.fill_(task)
+        observation, _ = envs.reset(seed=0, options={"task_index": index})
+        torch.testing.assert_close(observation[:, : features.shape[1]], features[index], rtol=0, atol=0)
+
+
+def test_a_mask_that_a_caller_wrote_into_is_not_the_next_one() -> None:
+    envs = vector(source=conditional_suite(), action="grid_choice", levels=3)
+    _, info = envs.reset(seed=0)
+    before = info["action_mask"].clone()
+    info["action_mask"][0, 0] = not info["action_mask"][0, 0]
+    assert torch.equal(envs.reset(seed=0)[1]["action_mask"], before)
+
+
+@pytest.mark.parametrize("reward", [{"reward": "log_regret"}, {"reward_scale": "range"}])
+def test_environments_of_every_reward_can_be_pickled(reward: dict[str, Any]) -> None:
+    envs = vector(**reward)
+    envs.reset(seed=0)
+    copied = pickle.loads(pickle.dumps(envs))
+    torch.testing.assert_close(roll(copied, 8), roll(envs, 8), rtol=0, atol=0)
+
+
+def test_a_state_without_rules_is_refused() -> None:
+    envs = vector()
+    envs.reset(seed=0)
+    saved = envs.state_dict()
+    del saved["rules"]
+    with pytest.raises(InvalidSettingError, match="suite=None"):
+        envs.load_state_dict(saved)

@@ -13,6 +13,7 @@ from torch import Tensor
 import hpo_gym  # noqa: F401  (registers the environments)
 from hpo_gym.envs import HPOEnv, HPOVectorEnv
 from hpo_gym.mdp.actions import FULL_FIDELITY
+from hpo_gym.surrogates.base import Fidelity
 from hpo_gym.testing.tiny import fidelity_suite
 
 ID = "HPO-OpenMLMultiFidelity-v0"
@@ -96,3 +97,36 @@ def test_grid_levels_of_the_fidelity_are_whole_epochs() -> None:
     assert shares.tolist() == pytest.approx(shares.round().tolist(), abs=1e-4)
     assert float(shares[0]) == pytest.approx(6.0) and float(shares[-1]) == upper and bool((shares.diff() > 0).all())
     assert env.engine.dynamics.max_trials == math.ceil(5 * upper / 6)
+
+
+def spend(env: Any, plan: list[tuple[int, float]]) -> list[float]:
+    """Take so many steps at each coordinate of the fidelity; return the shares that were charged."""
+    shares = []
+    for count, coordinate in plan:
+        for _ in range(count):
+            _, _, terminated, _, info = env.step(at(coordinate, env.action_space.shape[0]).numpy())
+            shares.append(info["fidelity"])
+    assert terminated
+    return shares
+
+
+@pytest.mark.parametrize(("epochs", "cheap"), [(10, 204), (10, 153), (10, 102), (17, 102), (6, 204), (6, 153)])
+def test_a_full_evaluation_that_is_exactly_affordable_is_a_full_one(epochs: int, cheap: int) -> None:
+    # Hundreds of prices that float32 cannot hold are added up before it.
+    env: Any = gym.make(ID, space="lcbench", split="all", budget=50).unwrapped
+    upper = env.suite.fidelity.upper
+    least = float(env.engine.dynamics.shares[0])
+    coordinate = max(0.0, FULL_FIDELITY * (1.0 - math.log(epochs / upper) / math.log(least)))
+    env.reset(seed=0)
+    full = round((50 - 1) - cheap * epochs / upper)
+    shares = spend(env, [(cheap, coordinate), (full, 1.0)])
+    assert [round(upper * share) for share in shares] == [epochs] * cheap + [round(upper)] * full
+
+
+def test_shares_of_the_data_add_up_over_a_long_episode() -> None:
+    suite = fidelity_suite()
+    suite.surrogate.fidelity = Fidelity("share", 0.1, 1.0)  # type: ignore[union-attr]
+    env = HPOEnv(source=suite, split="all", budget=400, action="continuous", multi_fidelity=True, min_fidelity=0.1)
+    env.reset(seed=0)
+    shares = spend(env, [(3980, 0.0), (1, 1.0)])
+    assert shares[-1] == 1.0 and sum(shares) == pytest.approx(399.0, abs=1e-3)

@@ -70,7 +70,10 @@ class EpisodeEngine:
         chosen_device = _device(device)
         if isinstance(source, TaskSuite):
             suite = _given(source, protocol, metric, data_dir, source_options)
-            if suite.device.type != chosen_device.type or chosen_device.index not in (None, suite.device.index):
+            if str(chosen_device) == suite.device.type:
+                # "cuda" means whichever the suite is on.
+                chosen_device = suite.device
+            if chosen_device != suite.device:
                 # The suite is the caller's, and may serve another environment where it is.
                 suite = copy.deepcopy(suite)
         else:
@@ -157,7 +160,7 @@ class EpisodeEngine:
             raise InvalidSettingError(_POSITIONS.format(given)) from error
         if task.is_floating_point() or task.is_complex() or task.dtype == torch.bool or task.ndim > 1:
             raise InvalidSettingError(_POSITIONS.format(given))
-        return task.long()
+        return task.long().clone()
 
     def _start(self, start: Any, batch: int) -> Tensor:
         space, dimension = self.suite.space, self.suite.space.dimension

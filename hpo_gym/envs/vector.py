@@ -188,9 +188,10 @@ class HPOVectorEnv(VectorEnv[Any, Any, Any]):
             InvalidSettingError: If the tasks, the rules or the number of environments differ.
         """
         for name, value in self.engine.rules().items():
-            if saved["rules"].get(name) != value:
+            theirs = saved.get("rules", {}).get(name)
+            if theirs != value:
                 raise InvalidSettingError(
-                    f"The saved state belongs to an environment with {name}={saved['rules'].get(name)}, this one has "
+                    f"The saved state belongs to an environment with {name}={theirs}, this one has "
                     f"{name}={value}. Make it with the arguments of the saved one."
                 )
         parts = {name: value.to(self.device, copy=True) for name, value in saved["episodes"].items()}

@@ -228,7 +228,8 @@ class GridChoice(ActionRule):
 
     def mask(self, state: EpisodeState) -> Tensor:
         if self._legal is not None:
-            return self._legal.expand(len(state.task), self.num_actions)
+            # A copy: callers may write into what they get, and the next mask must not show it.
+            return self._legal.clone().expand(len(state.task), self.num_actions)
         every = torch.ones(1, dtype=torch.bool, device=self.space.device)
         return every.expand(len(state.task), self.num_actions)
 

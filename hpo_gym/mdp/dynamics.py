@@ -120,6 +120,7 @@ class Dynamics:
         u, level = self.actions.start_level(u)
         zero = torch.zeros(batch, device=device)
         count = torch.zeros(batch, dtype=torch.int64, device=device)
+        nothing = zero if self.shares is None else zero.double()
         last = 0 if self.shares is None else len(self.shares) - 1
         history = None
         if self._keeps_history:
@@ -132,7 +133,7 @@ class Dynamics:
             score=zero,
             incumbent=zero,
             trial=count,
-            spent=zero,
+            spent=nothing,
             fidelity=zero,
             fidelity_level=count + last,
             repeated=torch.zeros(batch, dtype=torch.bool, device=device),
@@ -160,10 +161,11 @@ class Dynamics:
     def _evaluate(self, state: EpisodeState, proposal: Proposal) -> tuple[EpisodeState, Outcome]:
         fidelity = None
         if proposal.fidelity is None:
-            share = self._ones(len(state.task))
+            price = share = self._ones(len(state.task))
         else:
             # The last trial of an episode gets what is left of the budget, and no more.
-            fidelity, share = self._priced(proposal.fidelity, self.settings.budget - state.spent)
+            fidelity, price = self._priced(proposal.fidelity, self.settings.budget - state.spent)
+            share = price.float()
         evaluation = self.suite.evaluate(state.task, proposal.u, proposal.active, fidelity)
         score = evaluation.score
         if self.space.has_forbidden:
@@ -178,7 +180,7 @@ class Dynamics:
             gained &= share > 1.0 - _BUDGET_TOLERANCE
         incumbent = torch.where(gained, score, state.incumbent)
         reward = self._reward(state.task, score, state.score, state.incumbent, incumbent)
-        spent = state.spent + share
+        spent = state.spent + price
         repeated = state.repeated
         if self._keeps_history:
             repeated = self._record(state, proposal, score, share)
@@ -203,7 +205,7 @@ class Dynamics:
         if self.shares is not None:
             # What is left would not buy the cheapest evaluation.
             least = float(self.shares[0]) - _BUDGET_TOLERANCE
-            terminated = terminated | (self.settings.budget - spent < least)
+            terminated = terminated | (self.settings.budget - spent < least) | (following.trial >= self.max_trials)
         return following, Outcome(reward, terminated, evaluation, legal)
 
     def _ones(self, batch: int) -> Tensor:
@@ -223,16 +225,20 @@ class Dynamics:
 
         Args:
             share: What was asked for, float32 ``[B]``.
-            left: What is left of the budget, at least the smallest share, float32 ``[B]``.
+            left: What is left of the budget, at least the smallest share, float64 ``[B]``.
+
+        Returns:
+            The fidelity, float32 ``[B]``, and its price, float64 ``[B]``: hundreds of prices are added up, and a full
+            evaluation that is exactly affordable must stay so.
         """
         fidelity = self.suite.fidelity
         assert fidelity is not None and self.shares is not None  # _fidelity_shares refused such a suite
-        value = torch.minimum(share, left) * fidelity.upper
+        value, affordable = share.double() * fidelity.upper, left * fidelity.upper
         if fidelity.integer:
-            affordable = (left * fidelity.upper + _BUDGET_TOLERANCE).floor()
-            value = torch.minimum(value.round(), affordable)
-        value = value.clamp(float(self.shares[0]) * fidelity.upper, fidelity.upper)
-        return value, value / fidelity.upper
+            # Whole numbers were spent, so that a whole number is left.
+            value, affordable = value.round(), affordable.round()
+        value = torch.minimum(value, affordable).clamp(float(self.shares[0]) * fidelity.upper, fidelity.upper)
+        return value.float(), value / fidelity.upper
 
     def _record(self, state: EpisodeState, proposal: Proposal, score: Tensor, share: Tensor) -> Tensor:
         """Write the trial into the history and return whether it repeats an earlier one."""

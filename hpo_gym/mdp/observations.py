@@ -65,7 +65,8 @@ class ObservationRule(ABC):
         """Return the observation of a batch; it shares no memory with the state."""
 
     def _budget_left(self, state: EpisodeState) -> Tensor:
-        return torch.sub(self._one, state.spent, alpha=self._share_of_budget).clamp_(min=0.0)
+        left = torch.sub(self._one, state.spent, alpha=self._share_of_budget).clamp_(min=0.0)
+        return left.float() if self.settings.multi_fidelity else left
 
 
 class FlatObservation(ObservationRule):

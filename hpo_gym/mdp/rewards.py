@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -46,22 +47,32 @@ def make_reward_rule(settings: EpisodeSettings, suite: TaskSuite) -> RewardRule:
     """
     if settings.reward == "log_regret":
         suite.require_range()
-
-        def log_regret(task: Tensor, score: Tensor, previous: Tensor, before: Tensor, incumbent: Tensor) -> Tensor:
-            regret = suite.regret(task, incumbent).clamp(10.0**-LOG_REGRET_CAP, 1.0)
-            return -torch.log10(regret)
-
-        return log_regret
-
+        return _LogRegret(suite)
     plain = {"improvement": _improvement, "delta": _delta, "score": _score}[settings.reward]
     if settings.reward_scale == "none":
         return plain
-    inverse = suite.require_range().inverse_range
+    suite.require_range()
+    return _Scaled(plain, suite)
 
-    def scaled(task: Tensor, score: Tensor, previous: Tensor, before: Tensor, incumbent: Tensor) -> Tensor:
-        return plain(task, score, previous, before, incumbent) * inverse[task]
 
-    return scaled
+# Objects and not closures: an environment can be pickled, and a copy of it refers to the copy of its suite.
+@dataclass(frozen=True)
+class _LogRegret:
+    suite: TaskSuite
+
+    def __call__(self, task: Tensor, score: Tensor, previous: Tensor, before: Tensor, incumbent: Tensor) -> Tensor:
+        regret = self.suite.regret(task, incumbent).clamp(10.0**-LOG_REGRET_CAP, 1.0)
+        return -torch.log10(regret)
+
+
+@dataclass(frozen=True)
+class _Scaled:
+    plain: RewardRule
+    suite: TaskSuite
+
+    def __call__(self, task: Tensor, score: Tensor, previous: Tensor, before: Tensor, incumbent: Tensor) -> Tensor:
+        inverse = self.suite.require_range().inverse_range
+        return self.plain(task, score, previous, before, incumbent) * inverse.index_select(0, task)
 
 
 def _improvement(task: Tensor, score: Tensor, previous: Tensor, before: Tensor, incumbent: Tensor) -> Tensor:

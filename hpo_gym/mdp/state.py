@@ -39,7 +39,7 @@ class EpisodeState:
         score: Score of the last trial, float32 ``[B]``.
         incumbent: Best score of a full evaluation so far, float32 ``[B]``; 0 before the first.
         trial: Trials done, int64 ``[B]``.
-        spent: Budget spent, in full evaluations, float32 ``[B]``.
+        spent: Budget spent, in full evaluations, float32 ``[B]``; float64 with multi-fidelity.
         fidelity: Share of a full evaluation used by the last trial, float32 ``[B]``.
         fidelity_level: Grid level of the fidelity, int64 ``[B]``.
         repeated: Whether the last trial repeated an earlier one, bool ``[B]``.

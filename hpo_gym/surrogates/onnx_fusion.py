@@ -189,7 +189,7 @@ def _pad_reglu(node: Node, readers: dict[int, list[Node]]) -> Node | None:
         return None
     half = int(gated.attributes["half"])
     extra = -half % 16
-    if extra == 0:
+    if extra == 0 or gated.inputs[0].op != "linear":
         return None
     x, *parts = gated.inputs[0].inputs
     left, right = parts[0].constant_value.split(half, 1)

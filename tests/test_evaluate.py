@@ -8,6 +8,7 @@ import json
 import shutil
 from pathlib import Path
 
+import gymnasium as gym
 import pytest
 import torch
 from rich.console import Console
@@ -194,6 +195,10 @@ def test_runs_are_averaged_only_if_they_were_trained_on_the_same_environment(run
     more = with_env(runs[1], tmp_path / "more", budget=20, num_envs=7)
     assert evaluate_command(f"run=[{runs[0]},{more}]") == 2
     assert "env.budget: 12 against 20" in capsys.readouterr().err
+    # What a card says, written out, is the same environment; so are the same files in another folder.
+    card = gym.spec("HPO-Synthetic-v0").kwargs
+    same = with_env(runs[1], tmp_path / "same", start=card.get("start", "default"), source="synthetic")
+    assert evaluate_command(f"run=[{runs[0]},{same}]", "seeds=1", f"output={tmp_path / 'one'}") == 0
     output = tmp_path / "out"
     assert evaluate_command(f"run=[{runs[0]},{more}]", "budget=5", "seeds=1", f"output={output}") == 0
     assert json.loads((output / "result.json").read_text())["budget"] == 5

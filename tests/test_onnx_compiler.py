@@ -249,6 +249,15 @@ def test_stream_that_is_itself_a_reglu_keeps_its_width(tmp_path: Path) -> None:
     assert_equal(build.write(tmp_path / "m.onnx", codes=0), None, numbers(20, 4))
 
 
+def test_reglu_right_above_embeddings_compiles(tmp_path: Path) -> None:
+    build = Builder()
+    scaled = build.add("Concat", [build.scaled(index, log=False) for index in range(4)], axis=1)
+    joined = build.add("Concat", [build.embedding(0), build.embedding(1), scaled], axis=1)
+    wide = build.linear(joined, 2 + 3 + 4, 2 * HALF)
+    build.linear(build.reglu(wide, HALF), HALF, 3, "out")
+    assert_equal(build.write(tmp_path / "m.onnx"), codes(20, SIZES), numbers(20, 4))
+
+
 def test_linear_layer_read_twice_is_not_merged_into_a_sum(tmp_path: Path) -> None:
     build = Builder()
     product = build.linear("x_cont", 4, 4)

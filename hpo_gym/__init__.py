@@ -47,6 +47,10 @@ def registered_ids() -> tuple[str, ...]:
     return _REGISTERED
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         from importlib import import_module

@@ -5,8 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gymnasium as gym
 import pytest
 
+from hpo_gym import register_card
 from hpo_gym.errors import UnknownNameError
 from hpo_gym.fitting.report import TABLES, fill_document, main
 
@@ -34,6 +36,26 @@ def test_a_stale_document_is_found_and_repaired(tmp_path):
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "`rpart`" in text
     with pytest.raises(UnknownNameError, match="splits"):
         fill_document("<!-- split:begin --><!-- split:end -->")
+
+
+def test_the_example_of_a_policy_of_ones_own_runs_verbatim(capsys):
+    text = (REPOSITORY / "docs" / "agents" / "README.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict[str, object] = {}
+    exec(compile(block, "docs/agents/README.md", "exec"), names)
+    printed = capsys.readouterr().out
+    assert "| random" in printed and "| up" in printed and "regret at 20" in printed
+
+
+def test_the_card_in_the_documents_can_be_registered(tmp_path):
+    text = (REPOSITORY / "docs" / "environments.md").read_text()
+    (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    path = tmp_path / "card.yaml"
+    path.write_text(block)
+    register_card(path)
+    env = gym.make("My-HPO-v0")
+    env.reset(seed=0)
+    assert env.unwrapped.suite.name == "xgboost" and env.unwrapped.engine.settings.budget == 30
 
 
 def test_the_example_of_a_surrogate_of_ones_own_runs_verbatim(tmp_path):

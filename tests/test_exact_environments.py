@@ -30,6 +30,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "xgboost-conditions": ("HPO-YAHPO-v0", ORIGINAL | {"observation": "history"}),
     "xgboost-conditions-continuous": ("HPO-YAHPOContinuous-v0", ORIGINAL | {"start": "random"}),
     "lcbench": ("HPO-YAHPO-v0", {"space": "lcbench"}),
+    "nb301": ("HPO-YAHPO-v0", {"space": "nb301@v2"}),
     "lcbench-paid-epochs": ("HPO-YAHPOContinuous-v0", {"space": "lcbench", "multi_fidelity": True}),
 }
 

@@ -191,3 +191,11 @@ def test_a_wide_linear_column_beside_a_log_column_leaves_gradients_finite() -> N
     # d rate / d u = rate * log(upper / lower); d memory / d u = upper - lower
     expected = torch.tensor([[1e-2 * math.log(1e4), 1e4]]).expand(3, 2)
     torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=0.0)
+
+
+def test_a_grid_too_large_to_number_can_be_stepped_on() -> None:
+    columns = tuple(Column(f"x{index}", "float", 0.0, 1.0) for index in range(25))
+    grid = SearchSpace(SpaceSpec(columns, {})).grid(10)
+    assert grid.size == 10**25
+    level = torch.randint(10, (7, 25), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(grid.nearest(grid.values_at(level)), level)

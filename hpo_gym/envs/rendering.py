@@ -135,7 +135,7 @@ class CurveRecorder:
         unit = f" [{suite.metric.unit}]" if suite.metric.unit else ""
         # Cheap fidelities buy more trials than the budget counts.
         made = int((~np.isnan(incumbents)).any(0).sum())
-        axes.set_xlim(1, max(2, self._engine.settings.budget, made))
+        axes.set_xlim(0.5, max(2, self._engine.settings.budget, made))
         axes.set_xlabel("trial")
         axes.set_ylabel(suite.metric.name + unit)
         axes.set_title(f"{suite.name}: {suite.tasks[task]}")

@@ -11,6 +11,8 @@ from hpo_gym.spaces.spec import SpaceSpec
 
 __all__ = ["Grid"]
 
+_LARGEST_INTEGER = torch.iinfo(torch.int64).max
+
 
 class Grid:
     """Levels of every hyperparameter, as points of the unit interval.
@@ -47,7 +49,8 @@ class Grid:
         self.size = math.prod(len(row) for row in rows)
         strides, stride = [], 1
         for row in reversed(rows):
-            strides.append(stride)
+            # A grid of more configurations than int64 can number is still a grid to step on.
+            strides.append(min(stride, _LARGEST_INTEGER))
             stride *= len(row)
         self._strides = torch.tensor(list(reversed(strides)), device=device)
         self._column = torch.arange(len(rows), device=device)
@@ -64,7 +67,7 @@ class Grid:
         """Return grid configurations by number, the last hyperparameter varying fastest.
 
         Args:
-            index: int64 ``[B]`` in ``0 .. size - 1``.
+            index: int64 ``[B]`` in ``0 .. size - 1``; only where ``size`` is below ``2**63``.
         """
         level = index[:, None] // self._strides % self.counts
         return self.values_at(level)

@@ -131,7 +131,6 @@ class SurrogateCase:
             with pytest.raises(InvalidSettingError):
                 surrogate(task, u, torch.full((8,), value), active)
 
-    @pytest.mark.cuda
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
     def test_cuda_agrees_with_cpu(self, surrogate: Surrogate) -> None:
         task, u, active = self.points(surrogate, 257)

@@ -44,6 +44,7 @@ class CurveRecorder:
         self._batch = batch
         self._scores = torch.empty(0)
         self._incumbents = torch.empty(0)
+        self._full = torch.empty(0)
         self._task = torch.empty(0)
         self._spent = 0.0
 
@@ -55,6 +56,7 @@ class CurveRecorder:
         if rows is None:
             self._scores = torch.full((self._batch, trials), torch.nan)
             self._incumbents = self._scores.clone()
+            self._full = torch.ones_like(self._scores, dtype=torch.bool)
             self._task = state.task.cpu().clone()
             rows = torch.arange(self._batch)
         rows = rows.cpu()
@@ -74,6 +76,7 @@ class CurveRecorder:
         rows, column = rows[begun], column[begun]
         self._scores[rows, column] = state.score.cpu()[begun]
         self._incumbents[rows, column] = state.incumbent.cpu()[begun]
+        self._full[rows, column] = state.fidelity.cpu()[begun] > 0.999
         first = (rows == 0).nonzero()
         if len(first) > 0:
             self._spent = float(state.spent.cpu()[begun][int(first[0])])
@@ -111,6 +114,7 @@ class CurveRecorder:
     def _picture(self) -> np.ndarray[Any, Any]:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
 
         suite = self._engine.suite
         figure = Figure(figsize=(6.4, 4.0), dpi=100, layout="constrained")
@@ -119,15 +123,19 @@ class CurveRecorder:
         trials = np.arange(1, self._incumbents.shape[1] + 1)
         incumbents = self._values(self._incumbents)
         if self._batch == 1:
-            scores = self._values(self._scores)[0]
-            axes.plot(trials, scores, "o", color=_ORANGE, markersize=4, label="trial")
+            scores, full = self._values(self._scores)[0], self._full[0].numpy()
+            axes.plot(trials[full], scores[full], "o", color=_ORANGE, markersize=4, label="trial")
+            if not full.all():
+                hollow: dict[str, Any] = {"color": _ORANGE, "markersize": 4, "markerfacecolor": "none"}
+                axes.plot(trials[~full], scores[~full], "o", label="cheap trial (lower fidelity)", **hollow)
         else:
             seen = ~np.isnan(incumbents).all(0)
             if seen.any():
                 low, middle, high = np.nanquantile(incumbents[:, seen], [0.25, 0.5, 0.75], axis=0)
                 axes.fill_between(trials[seen], low, high, color=_ORANGE, alpha=0.3, label="quartiles")
                 axes.plot(trials[seen], middle, color=_ORANGE, label="median of environments")
-        axes.step(trials, incumbents[0], where="post", color=_BLUE, linewidth=2, label="incumbent")
+        label = "incumbent" if self._batch == 1 else "environment 0"
+        axes.step(trials, incumbents[0], where="post", color=_BLUE, linewidth=2, label=label)
         task = int(self._task[0])
         if suite.known_range is not None and self._batch == 1:
             best = float(suite.to_metric(suite.known_range.best[task].cpu()))
@@ -135,11 +143,12 @@ class CurveRecorder:
         unit = f" [{suite.metric.unit}]" if suite.metric.unit else ""
         # Cheap fidelities buy more trials than the budget counts.
         made = int((~np.isnan(incumbents)).any(0).sum())
-        axes.set_xlim(0.5, max(2, self._engine.settings.budget, made))
+        axes.set_xlim(0.5, max(2, self._engine.settings.budget, made) + 0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("trial")
         axes.set_ylabel(suite.metric.name + unit)
         axes.set_title(f"{suite.name}: {suite.tasks[task]}")
         axes.grid(alpha=0.3)
-        axes.legend(loc="best", frameon=False)
+        figure.legend(loc="outside lower center", ncols=4, frameon=False)
         canvas.draw()
         return np.asarray(canvas.buffer_rgba())[:, :, :3].copy()

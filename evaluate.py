@@ -19,7 +19,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from agents.command_line import run_command, store
-from agents.comparison import ComparisonConfig, env_of_runs, prepare
+from agents.comparison import Comparison, ComparisonConfig, env_of_runs, prepare
 from agents.environments import ENVIRONMENTS, EnvironmentConfig
 from agents.experiment import build, load_trained
 from agents.overrides import Overrides
@@ -47,8 +47,15 @@ Settings (key=value):
   reference   agent that the others are compared with (default: random)
   allow_leak  evaluate on datasets that a policy was trained on or chosen by (default: false)
   output      folder to write to (default: evaluation/ in the first run folder)
+  overwrite   replace what is there of an evaluation with other settings (default: false)
   env.space   search space, without run=; env.device: cpu or cuda
 """
+
+# How many settings a message names.
+_MOST_SHOWN = 4
+# Of two settings with one value, the one to name; and what changes no result.
+_NAMED_ELSEWHERE = ("env.split", "env.budget")
+_NO_PROPERTY = ("output", "overwrite")
 
 # Settings of an environment that an evaluation decides otherwise, and how.
 _DECIDED = {
@@ -78,6 +85,7 @@ class EvaluateConfig:
     reference: str | None = None
     allow_leak: bool = False
     output: str | None = None
+    overwrite: bool = False
 
 
 GROUPS = {"env": list(ENVIRONMENTS)}
@@ -106,6 +114,9 @@ def evaluate(config: DictConfig, overrides: Overrides) -> None:
         )
     )
     folder = _output(values["output"], f"{comparison.suite.name}-{values['split']}", runs, overrides)
+    settings = _settings(values, comparison)
+    if not values["overwrite"]:
+        _require_same_settings(folder / "result.json", settings)
     # Now: a folder that cannot be written to should not cost an evaluation.
     folder.mkdir(parents=True, exist_ok=True)
     console = make_console()
@@ -129,7 +140,6 @@ def evaluate(config: DictConfig, overrides: Overrides) -> None:
         folder / "result.json",
     ]
     write_atomic(folder / "table.md", comparison_markdown(summary).encode())
-    settings = {**values, "run": list(runs), "budget": comparison.budget, "env": comparison.environment()}
     result = {"settings": settings, **summary}
     write_atomic(folder / "result.json", (json.dumps(result, indent=1, default=str) + "\n").encode())
     for path in written:
@@ -157,9 +167,56 @@ def _output(given: str | None, name: str, runs: Sequence[str], overrides: Overri
     """Return a folder that no other job of a sweep writes to."""
     if given is not None:
         return Path(given) if "output" in Overrides(overrides.swept).keys else Path(given) / overrides.label()
-    label = overrides.label(without=("run", "split", "env.space"))
+    label = overrides.label(without=("run", "split", "env.space", "overwrite"))
     parent = Path(runs[0]) / "evaluation" if runs else Path("evaluations")
     return parent / (f"{name}-{label}" if label else name)
+
+
+def _settings(values: Mapping[str, Any], comparison: Comparison) -> dict[str, Any]:
+    """Return the settings of an evaluation, nothing left open, as JSON gives them back."""
+    chosen = {
+        "agents": list(dict.fromkeys(contender.name for contender in comparison.contenders)),
+        "run": list(comparison.config.runs),
+        "budget": comparison.budget,
+        "trials": list(comparison.trials),
+        "reference": comparison.reference,
+        "env": comparison.environment(),
+    }
+    settings: dict[str, Any] = json.loads(json.dumps({**values, **chosen}, default=str))
+    return settings
+
+
+def _require_same_settings(path: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse to replace the result of an evaluation with other settings.
+
+    Raises:
+        InvalidSettingError: Naming what differs.
+    """
+    if not path.exists():
+        return
+    remedy = "Write elsewhere with output=<folder>, or replace it with overwrite=true."
+    try:
+        earlier = json.loads(path.read_text(encoding="utf-8"))["settings"]
+        theirs, mine = _compared(earlier), _compared(settings)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InvalidSettingError(f"{path} holds something else than the result of an evaluation. {remedy}") from error
+    different = [key for key in sorted({*mine, *theirs}) if mine.get(key) != theirs.get(key)]
+    if different:
+        shown = [f"{key}: {theirs.get(key)} against {mine.get(key)}" for key in different[:_MOST_SHOWN]]
+        more = f"; {len(different) - _MOST_SHOWN} more" if len(different) > _MOST_SHOWN else ""
+        raise InvalidSettingError(
+            f"{path} holds the result of other settings (its own against the new ones: {'; '.join(shown)}{more}). "
+            f"{remedy}"
+        )
+
+
+def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides a result, however it was written."""
+    of_env = {f"env.{name}": value for name, value in settings["env"].items()}
+    flat = {name: value for name, value in settings.items() if name != "env"} | of_env
+    flat["agents"] = sorted(flat["agents"] or ())
+    flat["run"] = [str(Path(path).resolve()) for path in flat["run"]]
+    return {name: value for name, value in flat.items() if name not in (*_NO_PROPERTY, *_NAMED_ELSEWHERE)}
 
 
 if __name__ == "__main__":

@@ -38,7 +38,8 @@ Settings (key=value):
   seed               root of all random numbers (default: 0)
   agent.total_steps  transitions to train on; agent.<setting> are those of the chosen agent
   env.space          search space; env.budget: evaluations per episode; env.device: cpu or cuda;
-                     env.num_envs: episodes at once; env.id: an id of your own instead of env=
+                     env.num_envs: episodes at once; env.id: an id of your own instead of env=, and
+                     env.id=<module>:<id> imports your module first that registers it (register_card)
   validate_every     transitions between measurements on validation datasets, 0 for none;
                      validation_seeds: repetitions per dataset
   checkpoint_every   transitions between checkpoints; keep_checkpoints: how many stay

@@ -82,14 +82,20 @@ class Interface:
     def require_same(self, other: Interface) -> None:
         """Refuse another interface.
 
+        Its search space may have another name: the same hyperparameters come from more than one source.
+
         Raises:
             InvalidSettingError: Naming what differs.
         """
         mine, theirs = asdict(self), asdict(other)
-        different = [f"{key}: {mine[key]!r} against {theirs[key]!r}" for key in mine if mine[key] != theirs[key]]
+        different = [
+            f"{key}: {mine[key]!r} against {theirs[key]!r}"
+            for key in mine
+            if key != "space" and mine[key] != theirs[key]
+        ]
         if different:
             raise InvalidSettingError(
-                "This agent was trained on another kind of environment (trained on, against given: "
+                f"This agent was trained on another kind of environment (trained on {self.space}, given {other.space}: "
                 + "; ".join(different)
                 + "). Use it with the environment settings in its run folder's config.yaml."
             )

@@ -36,7 +36,8 @@ class ComparisonConfig:
 
     Args:
         agents: Names of agents; ``None`` means ``random`` and those of ``runs``.
-        runs: Run folders of trained agents; several of one agent are averaged.
+        runs: Run folders; several of one agent are averaged. Agents that do not learn need none, and then have
+            their default settings.
         env: The environment; its action and observation are those of each agent.
         split: Which tasks.
         seeds: Repetitions per task.
@@ -149,6 +150,8 @@ def prepare(config: ComparisonConfig) -> Comparison:
         UnknownNameError: For an unknown agent, reference, split or name of the environment.
         SplitLeakError: If a trained agent has seen a dataset that it would be tested on.
     """
+    for name in config.agents or ():
+        find_agent(name)
     # What the environment would reward is never asked for, and may need a range that is not known.
     rules = dataclasses.replace(config.env, reward=None, reward_scale=None, terminate_on_repeat=None)
     changes = {} if config.budget is None else {"budget": config.budget}
@@ -258,13 +261,15 @@ def _contenders(
     contenders = []
     for name in dict.fromkeys(names):
         entry = find_agent(name)
-        if not entry.agent.learns:
-            agent = entry.agent(
-                entry.config(), interface(entry.agent.action_kinds[0], "flat"), config.seed, suite.device
-            )
-            contenders.append(as_contender(agent))
-            continue
         mine = [one for one in trained if one.config.agent_name == name]
+        if not entry.agent.learns:
+            # What it does depends on its settings alone: those of its run, if there is one, with the actions that
+            # suit it best. Random search must not become a random walk because somebody trained it on grid steps.
+            preferred = interface(entry.agent.action_kinds[0], entry.agent.observation_kinds[0])
+            settings = {_run_name(one, mine): one.config.agent for one in mine} or {"": entry.config()}
+            for run, chosen in settings.items():
+                contenders.append(as_contender(entry.agent(chosen, preferred, config.seed, suite.device), run))
+            continue
         if not mine:
             raise InvalidSettingError(
                 f"Agent {name!r} learns, so that it needs a trained policy: give run=runs/<name>, made with "
@@ -276,7 +281,11 @@ def _contenders(
                 built.require_same(interface(built.action, built.observation))
             except InvalidSettingError as error:
                 raise InvalidSettingError(f"{one.folder}: {error}") from error
-            # Two runs may have one name in different folders.
-            same = sum(other.folder.name == one.folder.name for other in mine) > 1
-            contenders.append(as_contender(one.agent, str(one.folder) if same else one.folder.name))
+            contenders.append(as_contender(one.agent, _run_name(one, mine)))
     return contenders
+
+
+def _run_name(run: TrainedAgent, others: Sequence[TrainedAgent]) -> str:
+    """Return the name of a run's folder, or all of its path where two runs have one name in different folders."""
+    same = sum(other.folder.name == run.folder.name for other in others) > 1
+    return str(run.folder) if same else run.folder.name

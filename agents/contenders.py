@@ -24,7 +24,7 @@ def as_contender(agent: Agent, run: str = "") -> Contender:
 
     Args:
         agent: The agent.
-        run: Name of its training run; ``""`` for a method that does not learn.
+        run: Name of its training run; ``""`` for a method that needed none.
     """
 
     def act(observation: Observation, mask: Tensor | None, draws: torch.Generator) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -39,7 +40,7 @@ class EnvironmentConfig:
     Every field but ``id`` and ``num_envs`` is an argument of :class:`hpo_gym.envs.HPOVectorEnv`.
 
     Args:
-        id: A registered Gymnasium id.
+        id: A registered Gymnasium id; ``module:id`` imports a module first that registers it.
         num_envs: Episodes at once, ``B``.
         reward_scale: ``range`` divides rewards by the task's known range, so that no dataset dominates the
             loss. It needs knowledge of the objective and is meant for training.
@@ -86,7 +87,8 @@ def resolved(config: EnvironmentConfig) -> dict[str, Any]:
     arguments = inspect.signature(HPOVectorEnv).parameters.values()
     defaults = {item.name: item.default for item in arguments if item.default is not item.empty}
     settings = {item.name: item.default for item in fields(EpisodeSettings)}
-    chosen = {"id": config.id, **defaults, **settings, **_spec(config.id).kwargs, **config.arguments()}
+    spec = _spec(config.id)
+    chosen = {"id": spec.id, **defaults, **settings, **spec.kwargs, **config.arguments()}
     return {name: None if value in ({}, None) else value for name, value in chosen.items()}
 
 
@@ -115,16 +117,35 @@ def space_name(config: EnvironmentConfig) -> str:
     Raises:
         UnknownNameError: For an unknown id.
     """
-    return config.space or str(_spec(config.id).kwargs.get("space") or config.id)
+    if config.space:
+        return config.space
+    spec = _spec(config.id)
+    return str(spec.kwargs.get("space") or spec.id)
 
 
 def _spec(name: str) -> EnvSpec:
     """Return what is registered under an id, if it is an environment of this package."""
+    module, separator, identifier = name.rpartition(":")
+    if separator:
+        _import_module(module, name)
     try:
-        spec = gym.spec(name)
+        spec = gym.spec(identifier)
         creator: Any = load_env_creator(spec.vector_entry_point) if isinstance(spec.vector_entry_point, str) else None
     except (gym.error.Error, ImportError) as error:
         raise unknown_name("environment id", name, registered_ids()) from error
     if not (isinstance(creator, type) and issubclass(creator, HPOVectorEnv)):
         raise unknown_name("environment id", name, registered_ids(), "It must be a vector environment of hpo_gym.")
     return spec
+
+
+def _import_module(module: str, name: str) -> None:
+    """Import what registers an id, as :func:`gymnasium.make` does for ``module:id``."""
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise unknown_name("environment id", name, registered_ids(), "Write an id, or <module>:<id>.")
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise InvalidSettingError(
+            f"env.id={name}: the module {module!r} cannot be imported ({error}). Check its name, and that its folder "
+            "is in PYTHONPATH; an id that is registered already needs no module."
+        ) from error

@@ -166,8 +166,8 @@ def _fits(saved: Saved, folder: RunFolder) -> Iterator[None]:
     """Name the file where its content is not what the settings make of it."""
     try:
         yield
-    except HPOGymError:
-        raise
+    except HPOGymError as error:
+        raise type(error)(f"{saved.path}: {error}") from error
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise DataIntegrityError(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hpo_gym.registration import register_card, register_packaged_cards
+from hpo_gym.registration import register_card, register_packaged_cards, registered_ids
 
 if TYPE_CHECKING:
     from hpo_gym.envs import HPOEnv, HPOVectorEnv
@@ -39,12 +39,7 @@ _LAZY = {
     "load_suite": "hpo_gym.sources",
 }
 
-_REGISTERED = tuple(register_packaged_cards())
-
-
-def registered_ids() -> tuple[str, ...]:
-    """Return the ids that hpo_gym registers when it is imported."""
-    return _REGISTERED
+register_packaged_cards()
 
 
 def __dir__() -> list[str]:

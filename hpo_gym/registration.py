@@ -10,12 +10,15 @@ from typing import Any
 import gymnasium as gym
 import yaml
 
-from hpo_gym.errors import DataIntegrityError, InvalidSettingError, unknown_name
+from hpo_gym.errors import DataIntegrityError, InvalidSettingError, UnknownNameError, unknown_name
 from hpo_gym.mdp.settings import EpisodeSettings
 from hpo_gym.sources import check_source_options, source_names
 from hpo_gym.tasks.splits import PROTOCOLS, SPLITS
 
-__all__ = ["EnvironmentCard", "packaged_cards", "register_card", "register_packaged_cards"]
+__all__ = ["EnvironmentCard", "packaged_cards", "register_card", "register_packaged_cards", "registered_ids"]
+
+# Gymnasium's registry does not tell which of its ids came from cards. A dictionary, for its order.
+_FROM_CARDS: dict[str, None] = {}
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,14 @@ class EnvironmentCard:
             InvalidSettingError: If ``id``, ``description`` or ``source`` is missing.
         """
         known = [item.name for item in fields(cls)]
+        of_episode = [item.name for item in fields(EpisodeSettings)]
         for key in values:
             if key not in known:
+                if key in of_episode:
+                    raise UnknownNameError(
+                        f"Unknown key {key!r} on the top level of {origin}: it is a setting of the episode. Put it "
+                        "under 'episode:'."
+                    )
                 raise unknown_name(f"key in {origin}", key, known)
         given = {key: value for key, value in values.items() if value is not None}
         for key in ("id", "description", "source"):
@@ -149,6 +158,7 @@ def register_card(card: EnvironmentCard | Mapping[str, Any] | str | Path) -> str
     taken = gym.registry.get(card.id)
     if taken is not None:
         if taken.kwargs == card.arguments() and taken.entry_point == card.entry_point:
+            _FROM_CARDS[card.id] = None
             return card.id
         raise InvalidSettingError(
             f"The id {card.id!r} is already registered with other arguments. Give the card another "
@@ -160,7 +170,13 @@ def register_card(card: EnvironmentCard | Mapping[str, Any] | str | Path) -> str
         vector_entry_point=card.vector_entry_point,
         kwargs=card.arguments(),
     )
+    _FROM_CARDS[card.id] = None
     return card.id
+
+
+def registered_ids() -> tuple[str, ...]:
+    """Return the ids of all registered cards, those that travel with hpo_gym first."""
+    return tuple(name for name in _FROM_CARDS if name in gym.registry)
 
 
 def packaged_cards() -> list[Path]:

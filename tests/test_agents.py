@@ -182,6 +182,7 @@ def test_an_interface_knows_metric_and_levels():
     for other in (tiny_interface(levels=7), dataclasses.replace(default, metric="another")):
         with pytest.raises(InvalidSettingError, match="levels" if other.metric == default.metric else "metric"):
             default.require_same(other)
+    default.require_same(dataclasses.replace(default, space="the same from another source"))
     assert tiny_interface(action="continuous").levels == ()
     plain = {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(default).items()}
     assert Interface.from_mapping(plain) == default

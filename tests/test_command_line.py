@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gymnasium as gym
 import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
@@ -16,11 +17,12 @@ from rich.console import Console
 import evaluate
 import train
 from agents.command_line import run_command
-from agents.environments import EnvironmentConfig, make_environment, space_name
+from agents.environments import EnvironmentConfig, make_environment, resolved, space_name
 from agents.experiment import build
 from agents.overrides import Overrides, compose_config
 from agents.progress import TrainingDisplay, make_console
 from agents.run_folder import RunFolder
+from hpo_gym import registered_ids
 from hpo_gym.errors import InvalidSettingError, UnknownNameError
 from hpo_gym.seeding import generator
 
@@ -125,7 +127,9 @@ def test_a_label_is_fit_for_a_file_name_and_for_the_command_line():
         (["name=a=b"], "pairs of quotes"),
         (["env.id=HPO-OpenML-v1"], "Did you mean 'HPO-OpenML-v0'"),
         (["env.id=CartPole-v1"], "Unknown environment id 'CartPole-v1'"),
-        (["env.id=nowhere:Env-v0"], "Unknown environment id 'nowhere:Env-v0'"),
+        (["env.id=nowhere:Env-v0"], "env.id=nowhere:Env-v0: the module 'nowhere' cannot be imported"),
+        (["env.id=':HPO-OpenML-v0'"], "Unknown environment id ':HPO-OpenML-v0'"),
+        (["env.id='json:HPO-OpenML-v1'"], "Did you mean 'HPO-OpenML-v0'"),
         (["env=synthetic", "env.space=bbob-2d", "env.start_configuration={x0:0.1}"], "give start='fixed'"),
         (["env=synthetic", "env.space=bbob-2d", "env.source_options.a=1"], "'a'. Allowed: functions"),
         (["env=synthetic", "env.space=bbob-2d", "runs=/dev/null/x"], "'/dev/null/x'. Check that path"),
@@ -172,6 +176,37 @@ def test_the_space_of_an_environment_is_known_without_loading_it():
     assert space_name(EnvironmentConfig(id="HPO-Synthetic-v0", space="bbob-2d")) == "bbob-2d"
     with pytest.raises(UnknownNameError, match="HPO-Synthetic-v0"):
         space_name(EnvironmentConfig(id="HPO-Syntetic-v0"))
+
+
+@pytest.fixture
+def own_module(tmp_path, monkeypatch):
+    """Return the name of a module on the path that registers HPO-Imported-v0, and forget both afterwards."""
+    (tmp_path / "imported.yaml").write_text(
+        "id: HPO-Imported-v0\ndescription: Mine.\nsource: synthetic\nspace: bbob-2d\nepisode: {budget: 6}\n"
+    )
+    (tmp_path / "my_environments.py").write_text(
+        "from pathlib import Path\nimport hpo_gym\nhpo_gym.register_card(Path(__file__).with_name('imported.yaml'))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "my_environments"
+    gym.registry.pop("HPO-Imported-v0", None)
+    sys.modules.pop("my_environments", None)
+
+
+def test_an_id_of_a_users_own_is_imported_from_its_module(own_module, tmp_path, capfd):
+    name = f"{own_module}:HPO-Imported-v0"
+    assert "HPO-Imported-v0" not in registered_ids()
+    given = [item for item in TINY if not item.startswith(("env=", "env.space", "env.budget"))]
+    assert train_command(*given, f"env.id={name}", f"runs={tmp_path}", "name=own") == 0
+    assert registered_ids()[-1] == "HPO-Imported-v0"
+    # As in a new process, where nothing has imported the module yet.
+    del gym.registry["HPO-Imported-v0"], sys.modules[own_module]
+    arguments = [f"run={tmp_path / 'own'}", "seeds=1", f"output={tmp_path / 'out'}"]
+    assert run_command("evaluate", evaluate.evaluate, evaluate.GROUPS, arguments) == 0
+    assert resolved(EnvironmentConfig(id=name)) == resolved(EnvironmentConfig(id="HPO-Imported-v0"))
+    capfd.readouterr()
+    assert train_command(f"env.id={own_module}:HPO-Importd-v0") == 2
+    assert "Did you mean 'HPO-Imported-v0'" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("module", [train, evaluate])

@@ -52,10 +52,14 @@ def test_the_card_in_the_documents_can_be_registered(tmp_path):
     (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     path = tmp_path / "card.yaml"
     path.write_text(block)
-    register_card(path)
-    env = gym.make("My-HPO-v0")
-    env.reset(seed=0)
-    assert env.unwrapped.suite.name == "xgboost" and env.unwrapped.engine.settings.budget == 30
+    name = register_card(path)
+    try:
+        env = gym.make("My-HPO-v0")
+        env.reset(seed=0)
+        assert env.unwrapped.suite.name == "xgboost" and env.unwrapped.engine.settings.budget == 30
+    finally:
+        # Other tests ask for all registered ids.
+        del gym.registry[name]
 
 
 def test_the_example_of_a_surrogate_of_ones_own_runs_verbatim(tmp_path):

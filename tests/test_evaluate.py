@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import gymnasium as gym
@@ -17,6 +18,8 @@ from agents.comparison import ComparisonConfig, compare, env_of_runs, prepare
 from agents.dqn import DQNConfig
 from agents.environments import EnvironmentConfig
 from agents.experiment import ExperimentConfig, load_trained, run_training
+from agents.random_search import RandomSearch
+from agents.registry import AGENTS, RegisteredAgent
 from hpo_gym.errors import DataMissingError, InvalidSettingError, SplitLeakError, UnknownNameError
 from hpo_gym.evaluation import RecordTable, comparison_table, summarise
 
@@ -179,6 +182,105 @@ def test_a_policy_is_evaluated_under_the_protocol_it_was_trained_under(runs, tmp
     assert result["settings"]["env"]["protocol"] == "per-space"
 
 
+@dataclass(frozen=True)
+class OneCornerConfig:
+    """Where :class:`OneCorner` goes."""
+
+    place: float = 1.0
+    total_steps: int = 16
+
+
+class OneCorner(RandomSearch):
+    """Does not learn, reads only histories, and tries one point again and again."""
+
+    name = "one-corner"
+    observation_kinds = ("history",)
+
+    def act(self, observation, mask, draws, explore=False):
+        rows = len(observation["score"])
+        return torch.full((rows, self.interface.action_dimension), self.config.place)
+
+
+def test_an_agent_that_does_not_learn_needs_no_run_but_has_the_settings_of_the_one_it_is_given(tmp_path, monkeypatch):
+    monkeypatch.setitem(AGENTS, "one-corner", RegisteredAgent(OneCorner, OneCornerConfig))
+    continuous = EnvironmentConfig("HPO-SyntheticContinuous-v0", 8, space="bbob-2d", observation="history", budget=4)
+    scores = {}
+    for place in (1.0, 0.25):
+        config = ExperimentConfig(
+            agent=OneCornerConfig(place), env=continuous, runs=str(tmp_path), name=f"at-{place}", validate_every=0
+        )
+        run = run_training(config).path
+        records = compare(ComparisonConfig(runs=(str(run),), env=continuous, seeds=1))
+        assert records.agents == ("one-corner", "random")
+        frame = records.frame[records.frame["agent"] == "one-corner"]
+        assert set(frame["run"]) == {f"at-{place}"}
+        scores[place] = frame["score"].tolist()
+    records = compare(ComparisonConfig(agents=("one-corner",), env=continuous, seeds=1))
+    assert records.frame["score"].tolist() == scores[1.0] != scores[0.25]
+    assert set(records.frame["run"]) == {""}
+
+
+def test_a_result_of_other_settings_is_replaced_only_on_request(runs, tmp_path, capsys):
+    given = [f"run={shutil.copytree(runs[0], tmp_path / 'run')}", "seeds=1"]
+    result = tmp_path / "run" / "evaluation" / "bbob-2d-test" / "result.json"
+    assert evaluate_command(*given, "seeds=2") == 0
+    first = {path.name: path.read_bytes() for path in result.parent.iterdir()}
+    capsys.readouterr()
+    assert evaluate_command(*given, "budget=5") == 2
+    message = capsys.readouterr().err
+    assert f"{result} holds the result of other settings" in message and message.count("\n") == 1
+    assert "budget: 12 against 5; seeds: 2 against 1" in message
+    assert "output=<folder>" in message and "overwrite=true" in message
+    assert {path.name: path.read_bytes() for path in result.parent.iterdir()} == first
+    for name in ("env.start=random", "agents=[dqn]", "seed=1"):
+        assert evaluate_command(given[0], "seeds=2", name) == 2
+        assert name.removesuffix("[dqn]").partition("=")[0] in capsys.readouterr().err
+    assert evaluate_command(*given, "budget=5", f"output={tmp_path / 'other'}") == 0
+    assert evaluate_command(*given, "budget=5", "overwrite=true") == 0
+    assert json.loads(result.read_text())["budget"] == 5
+
+
+def test_the_same_evaluation_is_written_again_however_it_is_asked_for(runs, tmp_path, monkeypatch):
+    shutil.copytree(runs[0], tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    assert evaluate_command("run=run", "seeds=1", "output=out") == 0
+    (tmp_path / "out" / "table.md").unlink()
+    same = [f"run={tmp_path / 'run'}", "agents=[random,dqn]", "budget=12", "trials=[12,10,1]", "reference=random"]
+    assert evaluate_command(*same, "seeds=1", f"output={tmp_path / 'out'}") == 0
+    assert (tmp_path / "out" / "table.md").exists()
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"settings": {}}', '{"settings": {"env": 3}}'])
+def test_a_file_that_is_no_result_of_an_evaluation_is_replaced_only_on_request(runs, tmp_path, capsys, content):
+    # With None it is that of the training.
+    output = shutil.copytree(runs[0], tmp_path / "run")
+    if content is not None:
+        (output / "result.json").write_text(content)
+    before = (output / "result.json").read_bytes()
+    assert evaluate_command(f"run={runs[0]}", "seeds=1", "budget=3", f"output={output}") == 2
+    message = capsys.readouterr().err
+    assert f"{output / 'result.json'} holds something else" in message and "overwrite=true" in message
+    assert (output / "result.json").read_bytes() == before and not (output / "table.md").exists()
+    assert evaluate_command(f"run={runs[0]}", "seeds=1", "budget=3", f"output={output}", "overwrite=true") == 0
+    assert json.loads((output / "result.json").read_text())["budget"] == 3
+
+
+def test_a_policy_of_embedded_data_is_evaluated_on_the_exact_surrogate(data_folder, tmp_path, capsys):
+    agent = DQNConfig(64, hidden=(8,), learning_starts=8, batch_size=8, transitions_per_update=8)
+    env = EnvironmentConfig(id="HPO-OpenML-v0", space="rpart", num_envs=8, budget=3)
+    config = ExperimentConfig(agent=agent, env=env, runs=str(tmp_path), name="rpart", validate_every=0)
+    run = run_training(config).path
+    exact = ["env.source=yahpo", "env.space=rpart", f"env.data_dir={data_folder}"]
+    assert evaluate_command(f"run={run}", "seeds=1", *exact) == 0
+    result = json.loads((run / "evaluation" / "rbv2_rpart-test" / "result.json").read_text())
+    recorded = result["settings"]["env"]
+    assert (recorded["source"], recorded["space"]) == ("yahpo", "rbv2_rpart") and "dqn" in result["agents"]
+    assert evaluate_command(f"run={run}", "seeds=1", "env.space=adaboost") == 2
+    assert "(trained on rpart, given adaboost: hyperparameters: " in capsys.readouterr().err
+    assert evaluate_command(f"run={run}", "seeds=1", "split=train", *exact) == 2
+    assert "allow_leak=true" in capsys.readouterr().err
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_policy_is_evaluated_on_a_graphics_card(runs, tmp_path):
@@ -217,10 +319,11 @@ def test_runs_are_averaged_only_if_they_were_trained_on_the_same_environment(run
         (["env.terminate_on_repeat=true"], "spends the whole budget"),
         (["env.levels=4"], "levels: (10, 10) against (4, 4)"),
         (["env.id=HPO-OpenML-v1"], "Did you mean 'HPO-OpenML-v0'"),
-        (["env.space=bbob-3d"], "space: 'bbob-2d' against 'bbob-3d'"),
+        (["env.space=bbob-3d"], "(trained on bbob-2d, given bbob-3d: hyperparameters: ('x0', 'x1') against"),
         (["seed=-1"], "seed=-1 must be at least 0"),
         (["agents=[]"], "agents=[] names no agent"),
         (["agents=random"], "is a run of 'dqn', which agents=[random] leaves out"),
+        (["agents=[random,foo]"], "Unknown agent 'foo'. Allowed: dqn, random"),
         (["trials=13"], "trials=[13] must name trials in 1 .. 12"),
         (["trials=[]"], "trials=[] must name trials"),
         (["reference=tpe"], "Unknown reference agent 'tpe'"),

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from hpo_gym.fitting.runs import RunFitSettings, fit_runs
+from hpo_gym.fitting.recipes import RUN_RECIPES
+from hpo_gym.fitting.runs import RunFitSettings, cross_validate, fit_runs
 from hpo_gym.seeding import generator
 from hpo_gym.sources.run_tables import RunTable
 from hpo_gym.spaces import Column, SearchSpace, SpaceSpec
@@ -105,3 +106,30 @@ def test_quantile_maps_are_stored_once(fitted: FittedSurrogate) -> None:
     names = list(fitted.tensors())
     assert [name for name in names if "quantiles" in name] == ["quantiles.knots"]
     assert {name.split(".")[0] for name in names} == {"quantiles", "0", "1", "2"}
+
+
+def test_the_effort_follows_the_rows_and_ends_at_the_defaults() -> None:
+    by_rows = [RunFitSettings.for_rows(rows) for rows in (1, 180, 1_000, 10_000, 40_000, 1_000_000)]
+    assert [settings.steps for settings in by_rows] == [250, 250, 474, 1_500, 3_000, 3_000]
+    assert [settings.batch for settings in by_rows] == [1, 180, 1_000, 1_024, 1_024, 1_024]
+    assert by_rows[-1] == RunFitSettings()
+
+
+def test_the_embedded_spaces_keep_the_full_effort() -> None:
+    for recipe in RUN_RECIPES:
+        assert recipe.settings == RunFitSettings(
+            CompactArchitecture(64, 48, 1), 4, 3_000, 1_024, learning_rate=4e-3, weight_decay=0.1, folds=5, seed=0
+        )
+
+
+def test_progress_rises_to_one_and_changes_no_result(fitted: FittedSurrogate) -> None:
+    shares: list[float] = []
+    again = fit_runs(measurements(), METRICS, SETTINGS, progress=shares.append)
+    # Each network of 40 steps reports at its first step, in its midst and at its end.
+    assert len(shares) == 9 and shares == sorted(shares) and shares[-1] == 1.0
+    for name, value in fitted.tensors().items():
+        assert torch.equal(again.tensors()[name], value), name
+    shares.clear()
+    settings = RunFitSettings(CompactArchitecture(8, 8, 1), members=1, steps=2, batch=16, folds=4)
+    cross_validate(measurements(20), METRICS, settings, shares.append)
+    assert shares == [0.0, 0.25, 0.25, 0.5, 0.5, 0.75, 0.75, 1.0]

@@ -73,7 +73,11 @@ def test_keyword_arguments_override_the_card() -> None:
 
 
 def test_own_card_as_mapping() -> None:
+    packaged = hpo_gym.registered_ids()
     assert hpo_gym.register_card(CARD) == "HPO-OfMine-v0"
+    assert hpo_gym.registered_ids() == (*packaged, "HPO-OfMine-v0")
+    gym.register("HPO-NoCard-v0", entry_point="hpo_gym.envs:HPOEnv")
+    assert hpo_gym.registered_ids() == (*packaged, "HPO-OfMine-v0")
     assert gym.make("HPO-OfMine-v0").unwrapped.engine.settings.budget == 7
     assert gym.make_vec("HPO-OfMine-v0", num_envs=2).num_envs == 2
 
@@ -98,6 +102,8 @@ def test_same_card_twice_is_fine_another_is_not() -> None:
     ("change", "match"),
     [
         ({"spaec": "bbob-2d"}, r"'spaec'.*Did you mean 'space'"),
+        ({"action": "continuous"}, r"'action' on the top level of card: .*Put it under 'episode:'"),
+        ({"budget": 5}, r"'budget' on the top level of card: .*Put it under 'episode:'"),
         ({"episode": {"bugdet": 5}}, r"'bugdet'.*Did you mean 'budget'"),
         ({"episode": {"action": "gridstep"}}, r"'gridstep'.*Did you mean 'grid_step'"),
         ({"source": "sinthetic"}, r"'sinthetic'.*Did you mean 'synthetic'.*register_source"),

@@ -1,8 +1,10 @@
 """A table of anyone's evaluations as a task suite."""
 
 import csv
+import dataclasses
 import itertools
 import math
+import warnings
 
 import gymnasium as gym
 import pytest
@@ -241,3 +243,114 @@ def test_an_infinite_hyperparameter_is_refused(tmp_path):
 def test_a_range_without_an_end_is_refused(shared):
     with pytest.raises(InvalidSettingError, match="'accuracy' needs finite bounds"):
         load_suite("runs", str(shared), **COLUMNS, ranges={"accuracy": (0.0, math.inf)})
+
+
+def write_optimizers(path, momentum_of_adam=""):
+    """Write runs of two optimizers, of which only one has a momentum."""
+    rows = ["data,rate,optimizer,momentum,accuracy"]
+    for task, (name, momentum) in itertools.product(range(3), (("adam", momentum_of_adam), ("sgd", 0.5), ("sgd", 0.9))):
+        rows.extend(f"{task},{rate},{name},{momentum},{0.9 - rate}" for rate in (0.001, 0.1))
+    path.write_text("\n".join(rows))
+    return path
+
+
+OPTIMIZERS = {"task_column": "data", "metrics": ["accuracy"], "mode": "lookup"}
+
+
+def test_rows_without_a_conditional_hyperparameter_are_left_out_with_a_warning(tmp_path):
+    path = write_optimizers(tmp_path / "t.csv")
+    says = r"6 of 18 rows of t\.csv are left out.*'momentum' \(6 without a value\).*[Cc]onditional .*not supported"
+    with pytest.warns(UserWarning, match=says) as caught:
+        suite = hpo_gym.load_suite("runs", str(path), hyperparameters=["rate", "momentum"], **OPTIMIZERS)
+    # The warning points at the line of the caller, not into this package.
+    assert [warning.filename for warning in caught] == [__file__]
+    assert suite.spec.provenance["rows_dropped"] == 6
+
+
+def test_a_missing_metric_is_no_conditional_hyperparameter(tmp_path):
+    rows = [(0, 0.1, 1, "a", 0.5, 1), (0, 0.2, 2, "b", 0.9, 2), (0, 0.3, 2, "b", "", 2)]
+    with pytest.warns(UserWarning, match=r"1 of 3 rows .*'accuracy' \(1 without a value\)\.$"):
+        load_suite("runs", str(write(tmp_path / "t.csv", rows)), **COLUMNS, mode="lookup")
+
+
+def test_a_complete_table_warns_of_nothing(tmp_path, shared):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_suite("runs", str(shared), **COLUMNS)
+
+
+def test_a_table_in_which_every_row_lacks_something_says_what(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("data,momentum,beta,accuracy\n0,0.9,,0.5\n0,,0.99,0.6\n")
+    with pytest.raises(DataIntegrityError, match=r"'momentum' \(1 .*'beta' \(1 .*onditional"):
+        load_suite("runs", str(path), hyperparameters=["momentum", "beta"], **OPTIMIZERS)
+
+
+@pytest.mark.parametrize(
+    ("log", "error", "says"),
+    [
+        (["optimizer"], InvalidSettingError, "'optimizer'.*'adam'.*only numeric hyperparameters can have a log scale"),
+        (["rate", "momentum"], InvalidSettingError, "'momentum', which holds 0 .*above 0"),
+        (["accuracy"], UnknownNameError, "'accuracy'.*momentum, optimizer, rate"),
+        (["rte"], UnknownNameError, "'rate'"),
+    ],
+)
+def test_what_cannot_have_a_log_scale_is_named(tmp_path, log, error, says):
+    path = write_optimizers(tmp_path / "t.csv", momentum_of_adam="0")
+    with pytest.raises(error, match=says):
+        load_suite("runs", str(path), hyperparameters=["rate", "optimizer", "momentum"], log=log, **OPTIMIZERS)
+
+
+@pytest.mark.parametrize("kind", ["openml-dataset", "openml-task"])
+def test_names_are_no_ids_of_openml(tmp_path, kind):
+    path = tmp_path / "t.csv"
+    path.write_text("data,rate,accuracy\n61,0.1,0.5\n61,0.2,0.6\niris,0.1,0.5\niris,0.2,0.7\n")
+    with pytest.raises(InvalidSettingError, match=f"{kind}.*'iris'.*task_kind='custom'"):
+        load_suite("runs", str(path), hyperparameters=["rate"], task_kind=kind, **OPTIMIZERS)
+    assert [ref.id for ref in load_suite("runs", str(path), hyperparameters=["rate"], **OPTIMIZERS).tasks] == [
+        "61",
+        "iris",
+    ]
+
+
+def test_a_small_table_is_fitted_with_little_effort_and_well(tmp_path):
+    draws = torch.Generator().manual_seed(0)
+    rows = []
+    for task in range(3):
+        for _ in range(60):
+            rate = 10 ** float(torch.rand((), generator=draws) * 3 - 4)
+            depth = int(torch.randint(1, 7, (), generator=draws))
+            kind = "ab"[int(torch.randint(2, (), generator=draws))]
+            rows.append((task, rate, depth, kind, accuracy(task, rate, depth, kind), depth * 0.5))
+    path = write(tmp_path / "small.csv", rows)
+    # Two folds and two networks keep this test fast; steps and batch are those of settings=None.
+    quick = dataclasses.replace(RunFitSettings.for_rows(180), members=2, folds=2)
+    suite = load_suite("runs", str(path), **COLUMNS, settings=quick)
+    assert suite.spec.provenance["quality"]["cv_spearman_median"] > 0.9
+
+
+@pytest.mark.slow
+def test_without_settings_the_effort_is_that_of_the_number_of_rows(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("data,rate,accuracy\n" + "\n".join(f"{i % 2},{0.1 + i / 50},{i / 20}" for i in range(20)))
+    columns = {"task_column": "data", "hyperparameters": ["rate"], "metrics": ["accuracy"], "mode": "fit"}
+    load_suite("runs", str(path), **columns)
+    (folder,) = (tmp_path / "cache" / "runs").iterdir()
+    # The same settings spelt out are answered by the fit that is there already.
+    load_suite("runs", str(path), **columns, settings=RunFitSettings.for_rows(20))
+    assert list((tmp_path / "cache" / "runs").iterdir()) == [folder]
+
+
+def test_a_long_fit_says_what_it_does_and_where_it_is_kept(ragged, tmp_path, monkeypatch, capsys):
+    tiny = dataclasses.replace(QUICK, steps=60)
+    monkeypatch.setattr("hpo_gym.sources.runs._MOMENT", math.inf)
+    load_suite("runs", str(ragged), **COLUMNS, settings=tiny, cache=False)
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr("hpo_gym.sources.runs._MOMENT", 0.0)
+    load_suite("runs", str(ragged), **COLUMNS, settings=tiny)
+    (folder,) = (tmp_path / "cache" / "runs").iterdir()
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1
+    assert "fitting 2 networks to 660 rows of ragged.csv, 3-fold validated" in err and f"kept in {folder}" in err
+    load_suite("runs", str(ragged), **COLUMNS, settings=tiny)
+    assert capsys.readouterr() == ("", "")

@@ -22,6 +22,9 @@ from hpo_gym.surrogates.quantiles import QuantileMap
 
 __all__ = ["RunFitQuality", "RunFitSettings", "cross_validate", "fit_runs"]
 
+# Steps between two reports of progress.
+_REPORT_EVERY = 25
+
 
 @dataclass(frozen=True)
 class RunFitSettings:
@@ -46,6 +49,17 @@ class RunFitSettings:
     weight_decay: float = 0.1
     folds: int = 5
     seed: int = 0
+
+    @classmethod
+    def for_rows(cls, rows: int) -> RunFitSettings:
+        """Return settings whose effort follows the size of a table: never more than the defaults.
+
+        Args:
+            rows: Rows of the table.
+        """
+        # A small table is learned in few steps; more of them would only fit its noise, slowly.
+        steps = min(cls.steps, max(250, round(15 * math.sqrt(rows))))
+        return cls(steps=steps, batch=max(1, min(cls.batch, rows)))
 
 
 @dataclass(frozen=True)
@@ -103,10 +117,16 @@ def fit_runs(
     target = torch.stack([quantiles.to_z(k, task, table.values[rows, k]) for k in columns], 1)
     members = []
     for index in range(settings.members):
-        members.append(_fit_member(table, metrics, settings, quantiles, task, u, active, target, index))
-        if progress:
-            progress((index + 1) / settings.members)
+        report = None if progress is None else _part(progress, index, settings.members)
+        members.append(_fit_member(table, metrics, settings, quantiles, task, u, active, target, index, report))
+        if report:
+            report(1.0)
     return FittedSurrogate(members)
+
+
+def _part(progress: Callable[[float], None], index: int, count: int) -> Callable[[float], None]:
+    """Return what reports the progress of one of ``count`` equal parts."""
+    return lambda share: progress((index + share) / count)
 
 
 def _fit_member(
@@ -119,6 +139,7 @@ def _fit_member(
     active: Tensor,
     target: Tensor,
     index: int,
+    report: Callable[[float], None] | None,
 ) -> CompactSurrogate:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(settings.seed, "runs", "weights", index))
@@ -137,6 +158,8 @@ def _fit_member(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
+        if report and step % _REPORT_EVERY == 0:
+            report(step / settings.steps)
     return network.requires_grad_(False).eval()
 
 
@@ -165,12 +188,11 @@ def cross_validate(
     for index in range(settings.folds):
         held = (fold == index).nonzero().squeeze(1)
         kept = (fold != index).nonzero().squeeze(1)
-        surrogate = fit_runs(table, metrics, settings, kept)
+        report = None if progress is None else _part(progress, index, settings.folds)
+        surrogate = fit_runs(table, metrics, settings, kept, report)
         active = torch.ones_like(table.u[held], dtype=torch.bool)
         with torch.no_grad():
             predicted[held] = surrogate.predict(table.task[held], table.u[held], active)[:, column]
-        if progress:
-            progress((index + 1) / settings.folds)
     spearman, r2 = [], []
     for index in range(len(table.task_ids)):
         mine = table.task == index

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,8 @@ def read_run_table(
 
     Types are inferred: a column of whole numbers is an integer hyperparameter, of numbers a float, of
     anything else categorical; nominal ARFF attributes whose values are numbers count as numbers.
-    Repeated configurations of a task are averaged.
+    Repeated configurations of a task are averaged. Rows with a missing cell are left out, with a warning: a
+    conditional hyperparameter, which only some rows have, cannot be expressed in a table.
 
     Args:
         path: The file; its ending tells the format (``.csv``, ``.parquet``, ``.arff``).
@@ -97,7 +99,8 @@ def read_run_table(
         DataMissingError: If there is no such file.
         DataIntegrityError: If it cannot be parsed, is empty, a metric is not numeric, or a hyperparameter is infinite.
         UnknownNameError: If a column does not exist.
-        InvalidSettingError: If no hyperparameter varies, or the format is not known.
+        InvalidSettingError: If no hyperparameter varies, the format is not known, or a hyperparameter cannot have
+            a log scale.
     """
     path = Path(path)
     if not path.exists():
@@ -111,11 +114,11 @@ def read_run_table(
     wanted = [task_column, *hyperparameters, *metrics]
     rows = list(zip(*(columns[name] for name in wanted), strict=True))
     complete = [row for row in rows if not any(cell in _MISSING for cell in row)]
-    if not complete:
-        empty = [name for name in wanted if all(cell in _MISSING for cell in columns[name])]
-        blame = f": {', '.join(map(repr, empty))} holds no (finite) value" if empty else ""
-        raise DataIntegrityError(f"{path} holds no complete row of {wanted}{blame}.")
+    if len(complete) < len(rows) or not rows:
+        _tell_incomplete(path, columns, hyperparameters, wanted, len(rows), len(complete))
     parts = dict(zip(wanted, zip(*complete, strict=True), strict=True))
+    for name in log or ():
+        _check_log(path, name, parts.get(name) if name in hyperparameters else None, hyperparameters)
     kept, constants = [], {}
     for name in hyperparameters:
         if len(set(parts[name])) == 1:
@@ -208,6 +211,54 @@ def _numbers(cells: Sequence[str]) -> list[float] | None:
         return [float(cell) for cell in cells]
     except ValueError:
         return None
+
+
+def _tell_incomplete(
+    path: Path,
+    columns: Mapping[str, Sequence[str]],
+    hyperparameters: Sequence[str],
+    wanted: Sequence[str],
+    rows: int,
+    complete: int,
+) -> None:
+    """Warn of rows that are left out; refuse a table of which none remains."""
+    missing = {name: sum(cell in _MISSING for cell in columns[name]) for name in wanted}
+    counted = ", ".join(f"{name!r} ({count} without a value)" for name, count in missing.items() if count)
+    remedy = (
+        " Conditional hyperparameters, which only some rows have, are not supported in tables: leave such a column "
+        "out of hyperparameters=[...], or fill its cells with a value."
+        if any(missing[name] for name in hyperparameters)
+        else ""
+    )
+    if not complete:
+        empty = [name for name, count in missing.items() if count == rows]
+        blame = f": {', '.join(map(repr, empty))} holds no (finite) value" if empty else ""
+        some = f": every row lacks one of {counted}" if counted and not empty else ""
+        raise DataIntegrityError(f"{path} holds no complete row of {list(wanted)}{blame}{some}.{remedy}")
+    # The level is that of the caller of hpo_gym.load_suite.
+    warnings.warn(
+        f"{rows - complete} of {rows} rows of {path.name} are left out, because a cell is empty or not finite: "
+        f"{counted}.{remedy}",
+        UserWarning,
+        stacklevel=5,
+    )
+
+
+def _check_log(path: Path, name: str, cells: Sequence[str] | None, hyperparameters: Sequence[str]) -> None:
+    if cells is None:
+        raise unknown_name("hyperparameter in log=[...]", name, hyperparameters)
+    numbers = _numbers(cells)
+    if numbers is None:
+        wrong = next(cell for cell in cells if _numbers([cell]) is None)
+        raise InvalidSettingError(
+            f"log=[...] names {name!r}, which holds {wrong!r} in {path.name}: only numeric hyperparameters can have a "
+            "log scale. Leave it out of log."
+        )
+    if min(numbers) <= 0:
+        raise InvalidSettingError(
+            f"log=[...] names {name!r}, which holds {min(numbers):g} in {path.name}: only values above 0 can have a "
+            "log scale. Leave it out of log, or leave those rows out."
+        )
 
 
 def _on_log(name: str, cells: Sequence[str], log: Sequence[str] | None) -> bool:

@@ -32,7 +32,7 @@ SPLITS = ("train", "val", "test", "all")
 TRAIN_SHARE, VAL_SHARE = 0.60, 0.15
 
 # Sides of tasks without a dataset, by position: 12 train, 3 val and 5 test of 20, well mixed, so that
-# three or four tasks already give every split one.
+# four tasks already give every split one.
 _PATTERN = tuple({"t": "train", "v": "val", "e": "test"}[letter] for letter in "tetvttettettvttetvte")
 
 # Published scenarios share the partition of the embedded space that is made of them.

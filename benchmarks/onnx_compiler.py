@@ -29,6 +29,7 @@ from rich.progress import track
 from hpo_gym.errors import DataMissingError
 from hpo_gym.sources.cards import ScenarioCard, load_card, scenario_names
 from hpo_gym.sources.store import find_file
+from hpo_gym.sources.yahpo import make_inputs
 from hpo_gym.spaces import SearchSpace
 from hpo_gym.spaces.legacy_json import read_space_json
 from hpo_gym.surrogates.onnx_compiler import compile_onnx
@@ -121,23 +122,13 @@ def load_scenario(name: str) -> Scenario:
     card = load_card(name)
     spec = read_space_json(find_file(f"{card.folder}/config_space.json", None))
     encoding = json.loads(find_file(f"{card.folder}/encoding.json", None).read_text(encoding="utf-8"))
-    codes = None
+    instances: tuple[Any, ...] = ()
     if card.instance_name is not None:
-        choices = spec.columns[spec.position(card.instance_name)].choices
-        codes = [int(encoding[card.instance_name][str(choice)]) for choice in choices]
-        spec = spec.restrict({card.instance_name: choices[0]})
+        instances = spec.columns[spec.position(card.instance_name)].choices
+        spec = spec.restrict({card.instance_name: instances[0]})
     spec, fixed = spec.drop_constants()
     fixed.pop(card.instance_name or "", None)
-    inputs = YahpoInputs(
-        SearchSpace(spec),
-        card.continuous,
-        card.categorical,
-        encoding,
-        fixed,
-        codes,
-        card.instance_name,
-        card.fidelity,
-    )
+    inputs = make_inputs(card, SearchSpace(spec), encoding, fixed, instances)
     return Scenario(card, find_file(f"{card.folder}/model.onnx", None), inputs)
 
 

@@ -14,10 +14,11 @@ a space whose files are missing is left out, with a line that says so.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,14 +106,7 @@ def vector_step(name: str, space: str, batch: int, device: str = "cpu") -> Calla
         ]
     else:
         choices = [torch.rand(shape, generator=generator).to(device) for _ in range(8)]
-    turn = 0
-
-    def step() -> None:
-        nonlocal turn
-        turn += 1
-        env.step(choices[turn % len(choices)])
-
-    return step
+    return _in_turn(env.step, choices)
 
 
 def scalar_step(name: str, space: str) -> Callable[[], object]:
@@ -120,15 +114,13 @@ def scalar_step(name: str, space: str) -> Callable[[], object]:
     env: Any = gym.make(name, space=space, split="all", budget=1_000_000).unwrapped
     env.reset(seed=0)
     env.action_space.seed(0)
-    actions = [env.action_space.sample() for _ in range(64)]
-    turn = 0
+    return _in_turn(env.step, [env.action_space.sample() for _ in range(64)])
 
-    def step() -> None:
-        nonlocal turn
-        turn += 1
-        env.step(actions[turn % len(actions)])
 
-    return step
+def _in_turn(run: Callable[[Any], object], arguments: Sequence[Any]) -> Callable[[], object]:
+    """Return a function that calls ``run`` with the next argument, round and round."""
+    each = itertools.cycle(arguments)
+    return lambda: run(next(each))
 
 
 def measure(scenario: str, turns: int, clock: Callable[[], float]) -> list[Measured]:

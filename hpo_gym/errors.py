@@ -18,6 +18,7 @@ __all__ = [
     "SplitLeakError",
     "UnknownNameError",
     "UnsupportedOperatorError",
+    "require_integer",
     "unknown_name",
 ]
 
@@ -73,3 +74,14 @@ def unknown_name(kind: str, name: object, allowed: Iterable[object], remedy: str
     listed = ", ".join(choices) if choices else "(none)"
     message = f"Unknown {kind} {name!r}.{hint} Allowed: {listed}."
     return UnknownNameError(f"{message} {remedy}".rstrip())
+
+
+def require_integer(name: str, value: object, least: int, why: str = "") -> None:
+    """Refuse a setting that is no integer (``True`` is none) or below ``least``.
+
+    Raises:
+        InvalidSettingError: Naming the setting, its value, what is allowed and, if given, why.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        reason = f": {why}" if why else ""
+        raise InvalidSettingError(f"{name}={value!r} must be an integer >= {least}{reason}.")

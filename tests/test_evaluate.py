@@ -13,6 +13,7 @@ import gymnasium as gym
 import pytest
 import torch
 from rich.console import Console
+from training_runs import SMALL
 
 from agents.comparison import ComparisonConfig, compare, env_of_runs, prepare
 from agents.dqn import DQNConfig
@@ -29,15 +30,7 @@ ENV = EnvironmentConfig(id="HPO-Synthetic-v0", space="bbob-2d", num_envs=32, bud
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> list[Path]:
     folder = tmp_path_factory.mktemp("runs")
-    agent = DQNConfig(
-        total_steps=2_500,
-        hidden=(32,),
-        learning_starts=200,
-        batch_size=64,
-        transitions_per_update=32,
-        buffer_size=2_000,
-        learning_rate=2e-3,
-    )
+    agent = dataclasses.replace(SMALL, total_steps=2_500, buffer_size=2_000, learning_rate=2e-3)
     made = []
     for seed in (0, 1):
         config = ExperimentConfig(

@@ -81,10 +81,15 @@ def test_everything_fuses(scenario: str, benchmark_module: Any) -> None:
     assert len(module.operators) <= 56
 
 
+def main_column(loaded: Any) -> int:
+    """Return the output of a scenario's graph that is its main metric."""
+    return [target.name for target in loaded.card.targets].index(loaded.card.main_metric)
+
+
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_the_main_metric_alone_is_the_column_of_all(scenario: str, benchmark_module: Any) -> None:
     loaded = benchmark_module.load_scenario(scenario)
-    column = [target.name for target in loaded.card.targets].index(loaded.card.main_metric)
+    column = main_column(loaded)
     codes, continuous = loaded.sample(300, None, seed=3)
     everything = compile_onnx(loaded.path)(codes, continuous)
     alone = compile_onnx(loaded.path, [column])(codes, continuous)
@@ -95,7 +100,7 @@ def test_the_main_metric_alone_is_the_column_of_all(scenario: str, benchmark_mod
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_batch_sizes_and_single_rows_agree(scenario: str, benchmark_module: Any) -> None:
     loaded = benchmark_module.load_scenario(scenario)
-    column = [target.name for target in loaded.card.targets].index(loaded.card.main_metric)
+    column = main_column(loaded)
     module = compile_onnx(loaded.path, [column])
     codes, continuous = loaded.sample(1100, None, seed=4)
     together = module(codes, continuous)
@@ -107,7 +112,7 @@ def test_batch_sizes_and_single_rows_agree(scenario: str, benchmark_module: Any)
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_gradients_of_the_main_metric_agree_with_finite_differences(scenario: str, benchmark_module: Any) -> None:
     loaded = benchmark_module.load_scenario(scenario)
-    column = [target.name for target in loaded.card.targets].index(loaded.card.main_metric)
+    column = main_column(loaded)
     module = compile_onnx(loaded.path, [column])
     codes, continuous = loaded.sample(64, None, seed=5)
     fidelity = list(loaded.card.continuous).index(loaded.card.fidelity.name)

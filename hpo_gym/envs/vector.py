@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hpo_gym.envs.engine import EpisodeEngine
 from hpo_gym.envs.rendering import CurveRecorder
-from hpo_gym.errors import InvalidSettingError
+from hpo_gym.errors import InvalidSettingError, require_integer
 from hpo_gym.mdp import EpisodeState, Outcome
 from hpo_gym.mdp.observations import Observation
 from hpo_gym.mdp.state import History
@@ -68,8 +68,7 @@ class HPOVectorEnv(VectorEnv[Any, Any, Any]):
         render_mode: str | None = None,
         **settings: Any,
     ) -> None:
-        if not isinstance(num_envs, int) or isinstance(num_envs, bool) or num_envs < 1:
-            raise InvalidSettingError(f"num_envs={num_envs!r} must be an integer >= 1.")
+        require_integer("num_envs", num_envs, 1)
         self.engine = EpisodeEngine(
             source=source,
             space=space,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from hpo_gym.envs.engine import EpisodeEngine
-from hpo_gym.errors import InvalidSettingError
+from hpo_gym.errors import InvalidSettingError, require_integer
 from hpo_gym.evaluation.records import RecordTable
-from hpo_gym.mdp import EpisodeSettings, EpisodeState
+from hpo_gym.mdp import EpisodeSettings
 from hpo_gym.mdp.actions import GridStep
 from hpo_gym.mdp.observations import Observation
-from hpo_gym.mdp.state import History
 from hpo_gym.seeding import generator
 from hpo_gym.tasks.datasets import dataset_key
 from hpo_gym.tasks.suite import TaskSuite
@@ -133,9 +132,8 @@ def _engine(
     settings: Mapping[str, Any],
 ) -> EpisodeEngine:
     """Check every argument before the first evaluation, and return the rules of the episodes."""
-    for name, value, least in (("seeds", seeds, 1), ("seed", seed, 0)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise InvalidSettingError(f"{name}={value!r} must be an integer >= {least}.")
+    require_integer("seeds", seeds, 1)
+    require_integer("seed", seed, 0)
     for name in ("action", "observation", "budget"):
         if name in settings:
             owner = "evaluate(budget=...)" if name == "budget" else f"Contender.{name}"
@@ -171,10 +169,9 @@ def _shared_starts(engine: EpisodeEngine, seeds: int, seed: int) -> Tensor | Non
         streams = [generator(seed, "evaluate", "start", index, device=engine.device) for index in range(seeds)]
         u = torch.cat([space.sample(count, stream) for stream in streams])
     else:
-        u = space.default()[None]
-        if settings.start_configuration is not None:
-            u = space.changed_default(settings.start_configuration)[None].to(u)
-        u = u.expand(seeds * count, -1)
+        start = engine.dynamics.start
+        assert start is not None  # only a random start has none
+        u = start.expand(seeds * count, -1)
     grid = GridStep(space, EpisodeSettings(action="grid_step", levels=settings.levels), None)
     u, _ = grid.start_level(space.snap(u))
     return u.view(seeds, count, -1)
@@ -218,7 +215,7 @@ def _play(
         trial += 1
         if bool(outcome.terminated.any()):
             live = (~outcome.terminated).nonzero().squeeze(1)
-            state, row = _select(state, live), row[live]
+            state, row = state.select(live), row[live]
         report(1.0 if len(row) == 0 else trial / most)
     joined = {name: torch.cat(parts) for name, parts in columns.items()}
     order = torch.argsort(joined["row"] * (most + 1) + joined["trial"])
@@ -229,15 +226,6 @@ def _play(
     if suite.known_range is not None:
         joined["regret"] = suite.regret(joined["task"], joined["incumbent"])
     return joined
-
-
-def _select(state: EpisodeState, rows: Tensor) -> EpisodeState:
-    """Return the episodes of some rows, int64 ``[R]``."""
-    parts = {f.name: getattr(state, f.name) for f in fields(state) if f.name != "history"}
-    history = state.history
-    if history is not None:
-        history = History(**{f.name: getattr(history, f.name)[rows] for f in fields(history)})
-    return EpisodeState(**{name: value[rows] for name, value in parts.items()}, history=history)
 
 
 def _table(contender: Contender, suite: TaskSuite, parts: list[dict[str, np.ndarray[Any, Any]]]) -> RecordTable:

@@ -68,7 +68,8 @@ class Dynamics:
         self.actions = make_action_rule(self.space, settings, self.shares)
         self.observations = make_observation_rule(suite, settings, self.max_trials)
         self._reward = make_reward_rule(settings, suite)
-        self._start = self._start_configuration()
+        #: Where episodes begin, float32 ``[D]``; ``None`` where that is random.
+        self.start = self._start_configuration()
         # What is the same at every step is made once: at a batch of one that shows.
         self._tolerance = torch.tensor(IMPROVEMENT_TOLERANCE, device=suite.device)
         self._spent_all = torch.tensor(settings.budget - _BUDGET_TOLERANCE, device=suite.device)
@@ -115,7 +116,7 @@ class Dynamics:
         """
         batch, device = len(task), task.device
         if start is None:
-            start = self._start
+            start = self.start
         u = self.space.sample(batch, draws) if start is None else self.space.snap(start.expand(batch, -1)).clone()
         u, level = self.actions.start_level(u)
         zero = torch.zeros(batch, device=device)
@@ -161,7 +162,7 @@ class Dynamics:
     def _evaluate(self, state: EpisodeState, proposal: Proposal) -> tuple[EpisodeState, Outcome]:
         fidelity = None
         if proposal.fidelity is None:
-            price = share = self._ones(len(state.task))
+            price = share = self._always(len(state.task))[0]
         else:
             # The last trial of an episode gets what is left of the budget, and no more.
             fidelity, price = self._priced(proposal.fidelity, self.settings.budget - state.spent)
@@ -172,7 +173,7 @@ class Dynamics:
             legal = self.space.legal(proposal.u)
             score = score * legal
         else:
-            legal = self._trues(len(share))
+            legal = self._always(len(share))[1]
         gained = torch.gt(score - state.incumbent, self._tolerance)
         if fidelity is not None:
             # On some datasets a model trained on less scores higher than it ever does on everything. A cheap trial
@@ -208,17 +209,12 @@ class Dynamics:
             terminated = terminated | (self.settings.budget - spent < least) | (following.trial >= self.max_trials)
         return following, Outcome(reward, terminated, evaluation, legal)
 
-    def _ones(self, batch: int) -> Tensor:
-        """Return ones, float32 ``[B]``; the same tensor as long as the batch is as large."""
+    def _always(self, batch: int) -> tuple[Tensor, Tensor]:
+        """Return ones, float32 ``[B]``, and True, bool ``[B]``; the same tensors as long as the batch is as large."""
         if len(self._full) != batch:
             self._full = torch.ones(batch, device=self.suite.device)
-        return self._full
-
-    def _trues(self, batch: int) -> Tensor:
-        """Return True, bool ``[B]``; the same tensor as long as the batch is as large."""
-        if len(self._legal) != batch:
-            self._legal = torch.ones(batch, dtype=torch.bool, device=self.suite.device)
-        return self._legal
+            self._legal = self._full.bool()
+        return self._full, self._legal
 
     def _priced(self, share: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
         """Return the fidelity that shares of a full evaluation buy, in natural units, and the shares it costs.

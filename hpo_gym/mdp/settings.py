@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from numbers import Real
 from typing import Any, Literal, get_args
 
-from hpo_gym.errors import InvalidSettingError, unknown_name
+from hpo_gym.errors import InvalidSettingError, require_integer, unknown_name
 
 __all__ = [
     "ActionKind",
@@ -94,9 +93,9 @@ class EpisodeSettings:
                 f"start_configuration={self.start_configuration!r} must be a dictionary of hyperparameter values by "
                 "name, or None."
             )
-        _require_integer("budget", self.budget, 1, "the evaluation at reset already costs one")
+        require_integer("budget", self.budget, 1, "the evaluation at reset already costs one")
         if self.levels is not None:
-            _require_integer("levels", self.levels, 2, "a grid needs two levels")
+            require_integer("levels", self.levels, 2, "a grid needs two levels")
         if not _is_number(self.min_fidelity) or not 0.0 < self.min_fidelity <= 1.0:
             raise InvalidSettingError(
                 f"min_fidelity={self.min_fidelity!r} must be a number in (0, 1]: it is a share of a full evaluation."
@@ -133,9 +132,3 @@ class EpisodeSettings:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def _require_integer(name: str, value: object, least: int, why: str) -> None:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or not math.isfinite(value) or value < least:  # type: ignore[arg-type, operator]
-        raise InvalidSettingError(f"{name}={value!r} must be an integer >= {least}: {why}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import torch
@@ -80,14 +81,18 @@ class EpisodeState:
 
     def clone(self) -> EpisodeState:
         """Return a deep copy."""
-        parts = {
-            field.name: getattr(self, field.name).clone()
-            for field in fields(self)
-            if isinstance(getattr(self, field.name), Tensor)
-        }
-        history = None
-        if self.history is not None:
-            history = History(**{f.name: getattr(self.history, f.name).clone() for f in fields(self.history)})
+        return self._map(Tensor.clone)
+
+    def select(self, rows: Tensor) -> EpisodeState:
+        """Return the episodes of some ``rows`` (int64 ``[R]``)."""
+        return self._map(lambda value: value[rows])
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> EpisodeState:
+        """Return a state of which every tensor, those of the history included, went through ``change``."""
+        parts = {f.name: change(getattr(self, f.name)) for f in fields(self) if f.name != "history"}
+        history = self.history
+        if history is not None:
+            history = History(**{f.name: change(getattr(history, f.name)) for f in fields(history)})
         return EpisodeState(**parts, history=history)
 
 

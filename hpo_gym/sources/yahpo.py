@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,21 +60,7 @@ def load_yahpo(
     search_space = SearchSpace(spec)
     tasks = tuple(TaskRef(card.instance_kind, str(value)) for value in instances)
     try:
-        codes = (
-            None
-            if card.instance_name is None
-            else [int(encoding[card.instance_name][str(value)]) for value in instances]
-        )
-        inputs = YahpoInputs(
-            search_space,
-            card.continuous,
-            card.categorical,
-            encoding,
-            fixed,
-            codes,
-            card.instance_name,
-            card.fidelity,
-        )
+        inputs = make_inputs(card, search_space, encoding, fixed, instances)
     except KeyError as error:
         raise DataIntegrityError(
             f"encoding.json of {card.scenario} has no code for {error}: it does not belong to this "
@@ -101,6 +88,30 @@ def load_yahpo(
     known = load_range(range_name("yahpo", card.scenario, restriction, main), tasks)
     features = suite_meta_features(card.scenario, protocol, tasks)
     return TaskSuite(suite_spec, search_space, surrogate, features, known)
+
+
+def make_inputs(
+    card: ScenarioCard,
+    space: SearchSpace,
+    encoding: Mapping[str, Mapping[str, int]],
+    fixed: Mapping[str, Value],
+    instances: Sequence[Value],
+) -> YahpoInputs:
+    """Return what turns configurations of a scenario into raw inputs of its graph.
+
+    Args:
+        card: The scenario.
+        space: Its search space, without the instance.
+        encoding: Codes of every category, by input and value.
+        fixed: Values of inputs that are no hyperparameters.
+        instances: The values of its tasks.
+
+    Raises:
+        KeyError: If the encoding has no code for a value.
+    """
+    name = card.instance_name
+    codes = None if name is None else [int(encoding[name][str(value)]) for value in instances]
+    return YahpoInputs(space, card.continuous, card.categorical, encoding, fixed, codes, name, card.fidelity)
 
 
 def _scenario(name: str) -> str:

@@ -25,7 +25,7 @@ install: $(STAMP) ## Make .venv and install hpo_gym with everything that train a
 $(STAMP):
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV) (once; minutes on a fresh machine) ..."
-	@$(BIN)/python -m pip install --quiet -e ".[zoo,sb3,openml,test,dev]" -c constraints.txt
+	@$(BIN)/python -m pip install --quiet -e ".[zoo,smac,sb3,openml,test,dev]" -c constraints.txt
 	@rm -f $(VENV)/.installed-*
 	@touch $@
 

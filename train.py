@@ -17,7 +17,7 @@ from agents.command_line import run_command, store
 from agents.environments import ENVIRONMENTS, EnvironmentConfig, space_name
 from agents.experiment import ExperimentConfig, build, resume_training, run_training
 from agents.overrides import Overrides
-from agents.registry import AGENTS
+from agents.registry import AGENTS, trainable_names
 from hpo_gym.errors import InvalidSettingError
 
 HELP = """
@@ -70,11 +70,11 @@ class TrainConfig:
     tensorboard: bool = True
 
 
-GROUPS = {"agent": list(AGENTS), "env": list(ENVIRONMENTS)}
+GROUPS = {"agent": trainable_names(), "env": list(ENVIRONMENTS)}
 
 store("train", TrainConfig)
-for _name, _entry in AGENTS.items():
-    store(_name, _entry.config, "agent")
+for _name in GROUPS["agent"]:
+    store(_name, AGENTS[_name].config, "agent")
 for _name, _id in ENVIRONMENTS.items():
     store(_name, EnvironmentConfig(id=_id), "env")
 

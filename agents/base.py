@@ -10,12 +10,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from agents.problem import Problem
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError
 from hpo_gym.mdp.actions import GridChoice, GridStep
 from hpo_gym.mdp.observations import Observation
 
-__all__ = ["Agent", "Callback", "Interface", "restore_generator"]
+__all__ = ["Agent", "Callback", "Interface", "TrainableAgent", "restore_generator"]
 
 #: Called after every vector step with the transitions so far, what there is to log (numbers or tensors of one
 #: element) and the environment's info; training ends when it returns ``True``.
@@ -102,9 +103,10 @@ class Interface:
 
 
 class Agent(ABC):
-    """A method that chooses configurations, and may learn to.
+    """A method that chooses configurations.
 
-    Subclasses live in one file each, beside the frozen dataclass that is their whole configuration.
+    Subclasses live in one file each, beside the frozen dataclass that is their whole configuration. What an agent
+    knows of an episode is its observations; what it may know before, :meth:`prepare` tells it.
 
     Args:
         config: The subclass's configuration.
@@ -118,8 +120,10 @@ class Agent(ABC):
 
     #: Name on the command line.
     name: ClassVar[str]
-    #: Whether :meth:`train` changes what :meth:`act` does.
-    learns: ClassVar[bool]
+    #: Whether training changes what :meth:`act` does.
+    learns: ClassVar[bool] = False
+    #: Whether :meth:`prepare` learns from training tasks of the same space.
+    uses_training_tasks: ClassVar[bool] = False
     #: Kinds of actions it can take, the preferred one first.
     action_kinds: ClassVar[tuple[str, ...]]
     #: Kinds of observations it can read, the preferred one first.
@@ -136,8 +140,16 @@ class Agent(ABC):
         self.interface = interface
         self.seed = seed
         self.device = torch.device(device)
-        #: Transitions made by :meth:`train` so far.
-        self.steps = 0
+
+    def prepare(self, problem: Problem) -> None:  # noqa: B027, most methods need to know nothing
+        """Learn what may be known before the first evaluation; called once, before the first :meth:`act`.
+
+        Args:
+            problem: The search space, the budget and, where the protocol allows them, the training tasks.
+
+        Raises:
+            InvalidSettingError: If the agent cannot work on such a problem.
+        """
 
     @abstractmethod
     def act(
@@ -155,6 +167,19 @@ class Agent(ABC):
         Returns:
             int64 ``[B]`` for discrete actions, float32 ``[B, action_dimension]`` in ``[0, 1]`` else.
         """
+
+
+class TrainableAgent(Agent):
+    """An agent that ``train.py`` trains.
+
+    Args:
+        config, interface, seed, device: As for :class:`Agent`.
+    """
+
+    def __init__(self, config: Any, interface: Interface, seed: int = 0, device: torch.device | str = "cpu") -> None:
+        super().__init__(config, interface, seed, device)
+        #: Transitions made by :meth:`train` so far.
+        self.steps = 0
 
     @abstractmethod
     def train(self, env: HPOVectorEnv, callback: Callback) -> None:

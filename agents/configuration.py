@@ -63,7 +63,7 @@ class ExperimentConfig:
     @property
     def agent_name(self) -> str:
         """The agent's registered name."""
-        return next(name for name, entry in AGENTS.items() if isinstance(self.agent, entry.config))
+        return next(name for name, entry in AGENTS.items() if type(self.agent) is entry.config)
 
     def to_mapping(self) -> dict[str, Any]:
         """Return plain values that :meth:`from_mapping` reads back."""

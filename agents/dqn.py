@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from agents.base import Agent, Callback, Interface, restore_generator
+from agents.base import Callback, Interface, TrainableAgent, restore_generator
 from agents.exploration import EpsilonGreedy, LinearSchedule, greedy
 from agents.networks import ValueNetwork, seeded
 from agents.replay import ReplayBuffer, Transitions
@@ -104,7 +104,7 @@ class DQNConfig:
                 raise InvalidSettingError(f"{name}={getattr(self, name)!r} must lie in (0, 1].")
 
 
-class DQN(Agent):
+class DQN(TrainableAgent):
     """A value network over flat observations, trained from replayed transitions of many environments."""
 
     name: ClassVar[str] = "dqn"

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.base import Agent, Interface
+from agents.base import Interface, TrainableAgent
 from agents.configuration import ExperimentConfig, build, plain
 from agents.environments import make_environment
 from agents.interruption import Interruption
 from agents.progress import TrainingDisplay, make_console
 from agents.recorder import Recorder
-from agents.registry import find_agent
+from agents.registry import find_trainable
 from agents.run_folder import RunFolder, one_trainer
 from agents.saved_files import Saved
 from agents.validation import Validation
@@ -32,7 +32,7 @@ __all__ = ["ExperimentConfig", "TrainedAgent", "build", "load_trained", "resume_
 class TrainedAgent:
     """An agent out of a run folder, what it was trained on, and what it was chosen by."""
 
-    agent: Agent
+    agent: TrainableAgent
     config: ExperimentConfig
     training_datasets: tuple[str, ...]
     validation_datasets: tuple[str, ...]
@@ -129,20 +129,22 @@ def _config(folder: RunFolder) -> ExperimentConfig:
         ) from error
 
 
-def _make_agent(config: ExperimentConfig, env: HPOVectorEnv) -> Agent:
-    return find_agent(config.agent_name).agent(config.agent, Interface.of(env), config.seed, env.device)
+def _make_agent(config: ExperimentConfig, env: HPOVectorEnv) -> TrainableAgent:
+    return find_trainable(config.agent_name)(config.agent, Interface.of(env), config.seed, env.device)
 
 
-def _load_agent(folder: RunFolder, config: ExperimentConfig, saved: Saved, device: torch.device | str) -> Agent:
+def _load_agent(
+    folder: RunFolder, config: ExperimentConfig, saved: Saved, device: torch.device | str
+) -> TrainableAgent:
     interface = _interface(saved, config)
     with _fits(saved, folder):
-        agent = find_agent(config.agent_name).agent(config.agent, interface, config.seed, device)
+        agent = find_trainable(config.agent_name)(config.agent, interface, config.seed, device)
         agent.load_state_dict(saved.content["state"], resumable=False)
     return agent
 
 
 def _validation(config: ExperimentConfig, env: HPOVectorEnv) -> Validation:
-    learns = find_agent(config.agent_name).agent.learns
+    learns = find_trainable(config.agent_name).learns
     return Validation(env, config.validate_every if learns else 0, config.validation_seeds, config.seed)
 
 
@@ -190,7 +192,7 @@ def _write_policy_again(folder: RunFolder, config: ExperimentConfig, checkpoint:
 
 def _train(
     config: ExperimentConfig,
-    agent: Agent,
+    agent: TrainableAgent,
     env: HPOVectorEnv,
     folder: RunFolder,
     validation: Validation,

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from agents.base import Agent, Callback, Interface, restore_generator
+from agents.base import Callback, Interface, TrainableAgent, restore_generator
 from agents.exploration import uniform_legal
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError
@@ -37,7 +37,7 @@ class RandomSearchConfig:
             raise InvalidSettingError(f"total_steps={self.total_steps!r} must be at least 1.")
 
 
-class RandomSearch(Agent):
+class RandomSearch(TrainableAgent):
     """Uniform points of the unit cube; with discrete actions, uniform legal ones.
 
     With ``action="grid_step"`` that is a random walk on the grid, not random search: the baseline of every
@@ -45,7 +45,6 @@ class RandomSearch(Agent):
     """
 
     name: ClassVar[str] = "random"
-    learns: ClassVar[bool] = False
     action_kinds: ClassVar[tuple[str, ...]] = ("continuous", "grid_choice", "grid_step")
     observation_kinds: ClassVar[tuple[str, ...]] = ("flat", "history")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from agents.base import Agent
+from agents.base import Agent, TrainableAgent
 from agents.dqn import DQN, DQNConfig
 from agents.random_search import RandomSearch, RandomSearchConfig
-from hpo_gym.errors import unknown_name
+from hpo_gym.errors import InvalidSettingError, unknown_name
 
-__all__ = ["AGENTS", "RegisteredAgent", "find_agent"]
+__all__ = ["AGENTS", "RegisteredAgent", "find_agent", "find_trainable", "trainable_names"]
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,12 @@ class RegisteredAgent:
     config: type[Any]
 
 
-AGENTS: dict[str, RegisteredAgent] = {
-    DQN.name: RegisteredAgent(DQN, DQNConfig),
-    RandomSearch.name: RegisteredAgent(RandomSearch, RandomSearchConfig),
-}
+_ALL = (
+    RegisteredAgent(DQN, DQNConfig),
+    RegisteredAgent(RandomSearch, RandomSearchConfig),
+)
+
+AGENTS: dict[str, RegisteredAgent] = {entry.agent.name: entry for entry in _ALL}
 
 
 def find_agent(name: str) -> RegisteredAgent:
@@ -36,3 +38,24 @@ def find_agent(name: str) -> RegisteredAgent:
     if name not in AGENTS:
         raise unknown_name("agent", name, AGENTS)
     return AGENTS[name]
+
+
+def trainable_names() -> list[str]:
+    """Return the names of the agents that ``train.py`` trains."""
+    return [name for name, entry in AGENTS.items() if issubclass(entry.agent, TrainableAgent)]
+
+
+def find_trainable(name: str) -> type[TrainableAgent]:
+    """Return the class of the agent called ``name``.
+
+    Raises:
+        UnknownNameError: If there is none, with the closest name.
+        InvalidSettingError: If it is a method that is not trained.
+    """
+    agent = find_agent(name).agent
+    if not issubclass(agent, TrainableAgent):
+        raise InvalidSettingError(
+            f"agent={name} is not trained: it needs no run. Evaluate it with `python evaluate.py agents=[{name}]`, or "
+            f"train one of {', '.join(trainable_names())}."
+        )
+    return agent

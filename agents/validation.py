@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agents.base import Agent
+from agents.base import TrainableAgent
 from agents.contenders import as_contender, evaluation_settings
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.evaluation import evaluate
@@ -47,7 +47,7 @@ class Validation:
         """Return whether a measurement is due after ``steps`` transitions."""
         return self.active and steps >= self._next
 
-    def measure(self, agent: Agent, steps: int) -> float:
+    def measure(self, agent: TrainableAgent, steps: int) -> float:
         """Return the mean final regret on the validation tasks, and keep the agent's state if it is the best."""
         records = evaluate(
             as_contender(agent, "validation"),
@@ -67,7 +67,7 @@ class Validation:
         self._next = (steps // self.every + 1) * self.every
         return regret
 
-    def best(self, agent: Agent) -> dict[str, Any]:
+    def best(self, agent: TrainableAgent) -> dict[str, Any]:
         """Return the state to keep: the best that was measured, else the agent's own."""
         return agent.state_dict(resumable=False) if self._best is None else self._best
 

@@ -19,7 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hpo_gym.testing.agent_case import AgentCase
+    from hpo_gym.testing.agent_case import AgentCase, TrainableAgentCase
     from hpo_gym.testing.env_case import EnvCase
     from hpo_gym.testing.rollouts import rollout_digest
     from hpo_gym.testing.surrogate_case import SurrogateCase
@@ -30,6 +30,7 @@ __all__ = [
     "AgentCase",
     "EnvCase",
     "SurrogateCase",
+    "TrainableAgentCase",
     "VectorEnvCase",
     "check_vector_env",
     "rollout_digest",
@@ -40,6 +41,7 @@ _LAZY = {
     "AgentCase": "agent_case",
     "EnvCase": "env_case",
     "SurrogateCase": "surrogate_case",
+    "TrainableAgentCase": "agent_case",
     "VectorEnvCase": "vector_env_case",
     "check_vector_env": "vector_checker",
     "rollout_digest": "rollouts",

@@ -15,18 +15,22 @@ from hpo_gym.errors import InvalidSettingError
 from hpo_gym.mdp.observations import Observation
 from hpo_gym.seeding import generator
 
-__all__ = ["AgentCase", "AnyAgent"]
+__all__ = ["AgentCase", "AnyAgent", "AnyTrainableAgent", "TrainableAgentCase"]
 
 
 class AnyAgent(Protocol):
-    """The methods that an agent needs; see ``agents/base.py`` for their meaning."""
-
-    learns: bool
+    """What an agent needs; see ``agents/base.py`` for its meaning."""
 
     def act(
         self, observation: Observation, mask: Tensor | None, draws: torch.Generator, explore: bool = False
     ) -> Tensor:
         """Choose one action per row."""
+
+
+class AnyTrainableAgent(AnyAgent, Protocol):
+    """What an agent needs that can be trained."""
+
+    learns: bool
 
     def train(self, env: HPOVectorEnv, callback: Callable[..., bool]) -> None:
         """Interact with ``env`` until done or until the callback returns ``True``."""
@@ -42,7 +46,7 @@ class AgentCase:
     """Subclass, and give the fixtures ``make_agent`` and ``make_vector_env``.
 
     ``make_vector_env(num_envs)`` returns an environment that the agent can use, ``make_agent(env, seed)`` a fresh
-    agent for it that trains on a few thousand transitions, and learns within the first half of them.
+    agent for it, ready to act.
     """
 
     @pytest.fixture
@@ -78,6 +82,18 @@ class AgentCase:
         actions = [agent.act(observation, mask, draws, explore=True) for draws in streams]
         assert torch.equal(actions[0], actions[1])
         assert torch.equal(untouched, torch.random.get_rng_state()), "the global generator was used"
+
+
+class TrainableAgentCase(AgentCase):
+    """The same for agents that can be trained.
+
+    An agent of ``make_agent`` trains on a few thousand transitions, and learns within the first half of them.
+    """
+
+    @pytest.fixture
+    def make_agent(self) -> Callable[[HPOVectorEnv, int], AnyTrainableAgent]:
+        """Return the factory of the agent under test."""
+        raise NotImplementedError("Give your test class a fixture make_agent.")
 
     def test_training_is_counted_in_transitions(self, make_vector_env: Any, make_agent: Any) -> None:
         env = make_vector_env(32)

@@ -1,14 +1,17 @@
-"""Compare agents on held-out tasks: ``python evaluate.py run=runs/first split=test seeds=5``.
+"""Compare methods and trained agents on held-out tasks: ``python evaluate.py protocol=openml-transfer``.
 
-``run`` names one run folder or a list of them; the environment is the one that they were trained on, changed by
-``env.<setting>=...``. Without ``run``: ``python evaluate.py agents=[random] env=openml env.space=xgboost``.
+``run`` names one run folder of ``train.py`` or a list of them; the environment is the one that they were trained on,
+changed by ``env.<setting>=...``. Without ``run``: ``python evaluate.py agents=[random,tpe] env.space=xgboost``.
 
-Written: a figure, a table (Markdown), every trial (Parquet) and ``result.json``. ``--help`` lists the settings.
+Written: a report (HTML) with its figures, a table (Markdown), every trial and configuration (Parquet) and
+``result.json``. ``report=<folder>`` makes one report of several evaluations. ``--help`` lists the settings.
 """
 
 from __future__ import annotations
 
-import json
+import dataclasses
+import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,46 +19,49 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from agents.command_line import run_command, store
-from agents.comparison import Comparison, ComparisonConfig, env_of_runs, prepare
+from agents.comparison import ComparisonConfig, env_of_runs, prepare
 from agents.environments import ENVIRONMENTS, EnvironmentConfig
+from agents.evaluation_folder import EvaluationFolder, report_of_folders
 from agents.experiment import build, load_trained
 from agents.overrides import Overrides
-from agents.progress import make_console
+from agents.progress import EvaluationDisplay, make_console
+from agents.versions import versions
 from hpo_gym.errors import InvalidSettingError
-from hpo_gym.evaluation import comparison_markdown, comparison_table, regret_figure, save_figure, summarise
-from hpo_gym.sources.bundle_files import write_atomic
+from hpo_gym.evaluation import CellStore, comparison_table
+from hpo_gym.evaluation.protocols import find_protocol
 
 HELP = """
-Compare trained agents with others on held-out tasks: the same tasks, seeds, first configuration and budget for all.
+Compare methods and trained agents on held-out tasks: the same tasks, seeds, first configuration and budget for all.
 
-  python evaluate.py run=... [agents=[...]] [key=value ...]
+  python evaluate.py [protocol=...] agents=[...] [run=...] [key=value ...]
+  python evaluate.py protocol=openml-transfer agents=[random,portfolio,tpe,gp,cmaes] env.space=rpart
   python evaluate.py run=runs/first split=test seeds=5
   python evaluate.py run=[runs/s0,runs/s1,runs/s2]  runs of one agent are averaged
-  python evaluate.py agents=random env=openml env.space=xgboost
+  python evaluate.py report=evaluations/rpart-test  make the report again, or one of all evaluations in a folder
   python evaluate.py --cfg job                      every setting and its value
 
+A killed evaluation goes on where it stopped: give the same command again.
+
 Settings (key=value):
-  run         run folder(s) of train.py; the environment is theirs, changed by env.<setting>=...
+  protocol    openml-transfer, openml-zero-shot, single-task or multi-fidelity: what methods may have learned from
   agents      names; default: random, and those of run=
+  run         run folder(s) of train.py; the environment is theirs, changed by env.<setting>=...
   split       train, val, test or all (default: test)
   seeds       repetitions per task (default: 5); seed: root of all random numbers (default: 0)
-  budget      evaluations per episode (default: the environment's)
+  budget      evaluations per episode (default: the protocol's, or the environment's)
   trials      when regret is shown, for example [10,50]
   reference   agent that the others are compared with (default: random)
+  settings    settings of methods, for example settings.tpe.startup_trials=20
+  initial_points  random configurations shared by all methods, after the start (default: 0)
+  workers     processes for methods that play one episode at a time (default: one per core)
   allow_leak  evaluate on datasets that a policy was trained on or chosen by (default: false)
-  output      folder to write to (default: evaluation/ in the first run folder)
-  overwrite   replace what is there of an evaluation with other settings (default: false)
+  output      folder to write to (default: evaluations/<space>-<split>, or evaluation/ in the first run folder)
+  overwrite   replace the result of other settings; played episodes that are the same are kept (default: false)
+  report      folder of evaluations to report on; nothing is evaluated
   env.space   search space, without run=; env.device: cpu or cuda
 """
-
-# How many settings a message names.
-_MOST_SHOWN = 4
-# Of two settings with one value, the one to name; and what changes no result.
-_NAMED_ELSEWHERE = ("env.split", "env.budget")
-_NO_PROPERTY = ("output", "overwrite")
 
 # Settings of an environment that an evaluation decides otherwise, and how.
 _DECIDED = {
@@ -74,18 +80,23 @@ class EvaluateConfig:
     """What the command line sets; see :class:`agents.comparison.ComparisonConfig`."""
 
     defaults: list[Any] = field(default_factory=lambda: ["_self_", {"env": "openml"}])
+    protocol: str | None = None
     agents: list[str] | None = None
     run: list[str] | None = None
     env: Any = MISSING
     split: str = "test"
-    seeds: int = 5
+    seeds: int | None = None
     seed: int = 0
     budget: int | None = None
+    initial_points: int | None = None
     trials: list[int] | None = None
     reference: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    workers: int | None = None
     allow_leak: bool = False
     output: str | None = None
     overwrite: bool = False
+    report: str | None = None
 
 
 GROUPS = {"env": list(ENVIRONMENTS)}
@@ -96,54 +107,73 @@ for _name, _id in ENVIRONMENTS.items():
 
 
 def evaluate(config: DictConfig, overrides: Overrides) -> None:
-    """Run a comparison, print its table and write its files."""
+    """Run a comparison, print its table and write its files; or only make a report."""
     values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    if values["report"] is not None:
+        _report(values, overrides)
+        return
     runs = tuple(values["run"] or ())
     comparison = prepare(
         ComparisonConfig(
             agents=None if values["agents"] is None else tuple(values["agents"]),
             runs=runs,
             env=_environment(values, runs, overrides.keys),
+            protocol=values["protocol"],
             split=values["split"],
             seeds=values["seeds"],
             seed=values["seed"],
             budget=values["budget"],
+            initial_points=values["initial_points"],
             reference=values["reference"],
             trials=None if values["trials"] is None else tuple(values["trials"]),
+            settings=values["settings"],
             allow_leak=values["allow_leak"],
         )
     )
-    folder = _output(values["output"], f"{comparison.suite.name}-{values['split']}", runs, overrides)
-    settings = _settings(values, comparison)
+    path = _output(values["output"], f"{comparison.suite.name}-{values['split']}", runs, overrides)
+    folder = EvaluationFolder(path, EvaluationFolder.settings_of(values, comparison))
     if not values["overwrite"]:
-        _require_same_settings(folder / "result.json", settings)
-    # Now: a folder that cannot be written to should not cost an evaluation.
-    folder.mkdir(parents=True, exist_ok=True)
+        folder.require_same_settings()
+    workers = _workers(values["workers"])
     console = make_console()
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    ) as progress:
-        bar = progress.add_task("", total=1.0)
-        records = comparison.run(lambda label, share: progress.update(bar, description=label, completed=share))
-    summary = summarise(records, comparison.reference, comparison.trials, seed=values["seed"])
+    with CellStore(folder.cells) as store, EvaluationDisplay(console) as display:
+        result = comparison.run(display.update, store, workers)
+    if result.reused:
+        message = f"{result.reused:,} episodes were played before, and are taken from {folder.cells}"
+        console.print(message, highlight=False, markup=False, soft_wrap=True)
+    provenance = {
+        "data": comparison.suite.spec.provenance,
+        "versions": versions(),
+        "command": shlex.join(["python", "evaluate.py", *overrides.items]),
+    }
+    summary = folder.write(comparison, result, provenance)
+    result.require_complete()
     console.print(comparison_table(summary, console.width))
-    written = [
-        *save_figure(regret_figure(records, values["split"]), folder / "regret"),
-        folder / "table.md",
-        records.to_parquet(folder / "records.parquet"),
-        folder / "result.json",
-    ]
-    write_atomic(folder / "table.md", comparison_markdown(summary).encode())
-    result = {"settings": settings, **summary}
-    write_atomic(folder / "result.json", (json.dumps(result, indent=1, default=str) + "\n").encode())
-    for path in written:
-        console.print(f"  {path}", highlight=False, soft_wrap=True, markup=False)
+    for name in ("report.html", "table.md", "records.parquet", "configurations.parquet", "result.json"):
+        console.print(f"  {folder.path / name}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _report(values: Mapping[str, Any], overrides: Overrides) -> None:
+    others = [key for key in overrides.keys if key not in ("report", "reference", "output")]
+    if others:
+        raise InvalidSettingError(
+            f"report={values['report']} evaluates nothing, so that {', '.join(others)} would have no effect. Leave "
+            "it out; reference= and output= are understood."
+        )
+    root = Path(values["report"])
+    page, summary = report_of_folders(root, Path(values["output"] or root), values["reference"])
+    console = make_console()
+    console.print(comparison_table(summary, console.width))
+    console.print(f"  {page}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _workers(given: int | None) -> int:
+    """Return how many processes play episodes one by one."""
+    if given is not None:
+        if given < 1:
+            raise InvalidSettingError(f"workers={given} must be at least 1: one process plays everything itself.")
+        return given
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _environment(values: Mapping[str, Any], runs: Sequence[str], keys: Sequence[str]) -> EnvironmentConfig:
@@ -158,7 +188,8 @@ def _environment(values: Mapping[str, Any], runs: Sequence[str], keys: Sequence[
     if values["run"] == []:
         raise InvalidSettingError("run=[] names no run folder. Write run=runs/<name>, or leave out run.")
     if not runs:
-        return env
+        asked = values["protocol"] is not None and "env" not in keys
+        return dataclasses.replace(env, id=find_protocol(values["protocol"]).environment) if asked else env
     changed = [*named, *(["id"] if "env" in keys else []), *(["budget"] if values["budget"] is not None else [])]
     return env_of_runs(env, [load_trained(path) for path in runs], changed)
 
@@ -170,53 +201,6 @@ def _output(given: str | None, name: str, runs: Sequence[str], overrides: Overri
     label = overrides.label(without=("run", "split", "env.space", "overwrite"))
     parent = Path(runs[0]) / "evaluation" if runs else Path("evaluations")
     return parent / (f"{name}-{label}" if label else name)
-
-
-def _settings(values: Mapping[str, Any], comparison: Comparison) -> dict[str, Any]:
-    """Return the settings of an evaluation, nothing left open, as JSON gives them back."""
-    chosen = {
-        "agents": list(dict.fromkeys(contender.name for contender in comparison.contenders)),
-        "run": list(comparison.config.runs),
-        "budget": comparison.budget,
-        "trials": list(comparison.trials),
-        "reference": comparison.reference,
-        "env": comparison.environment(),
-    }
-    settings: dict[str, Any] = json.loads(json.dumps({**values, **chosen}, default=str))
-    return settings
-
-
-def _require_same_settings(path: Path, settings: Mapping[str, Any]) -> None:
-    """Refuse to replace the result of an evaluation with other settings.
-
-    Raises:
-        InvalidSettingError: Naming what differs.
-    """
-    if not path.exists():
-        return
-    remedy = "Write elsewhere with output=<folder>, or replace it with overwrite=true."
-    try:
-        earlier = json.loads(path.read_text(encoding="utf-8"))["settings"]
-        theirs, mine = _compared(earlier), _compared(settings)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InvalidSettingError(f"{path} holds something else than the result of an evaluation. {remedy}") from error
-    different = [key for key in sorted({*mine, *theirs}) if mine.get(key) != theirs.get(key)]
-    if different:
-        shown = [f"{key}: {theirs.get(key)} against {mine.get(key)}" for key in different[:_MOST_SHOWN]]
-        more = f"; {len(different) - _MOST_SHOWN} more" if len(different) > _MOST_SHOWN else ""
-        raise InvalidSettingError(
-            f"{path} holds the result of other settings (its own against the new ones: {'; '.join(shown)}{more}). "
-            f"{remedy}"
-        )
-
-
-def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what decides a result, however it was written."""
-    of_env = {f"env.{name}": value for name, value in settings["env"].items()}
-    flat = {name: value for name, value in settings.items() if name != "env"} | of_env
-    flat["agents"] = sorted(flat["agents"] or ())
-    flat["run"] = [str(Path(path).resolve()) for path in flat["run"]]
-    return {name: value for name, value in flat.items() if name not in (*_NO_PROPERTY, *_NAMED_ELSEWHERE)}
 
 
 if __name__ == "__main__":

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agents.base import Interface
-from agents.contenders import as_contender, evaluation_settings
+from agents.contenders import evaluation_settings
 from agents.environments import EnvironmentConfig, make_environment, resolved
 from agents.experiment import TrainedAgent, load_trained
+from agents.participants import Field, Participants
 from agents.registry import find_agent
 from hpo_gym.envs import HPOVectorEnv
-from hpo_gym.errors import InvalidSettingError, SplitLeakError, unknown_name
-from hpo_gym.evaluation import Contender, RecordTable, chosen_trials, evaluate
-from hpo_gym.tasks.datasets import dataset_key
-from hpo_gym.tasks.splits import check_no_leak, split_tasks
+from hpo_gym.errors import InvalidSettingError, unknown_name
+from hpo_gym.evaluation import CellStore, EvaluationResult, RecordTable, Rules, chosen_trials, evaluate_all
+from hpo_gym.evaluation.contender import AnyContender
+from hpo_gym.evaluation.loop import Stage
+from hpo_gym.evaluation.protocols import Protocol, find_protocol
+from hpo_gym.evaluation.run import Progress
 from hpo_gym.tasks.suite import TaskSuite
 
 __all__ = ["Comparison", "ComparisonConfig", "compare", "env_of_runs", "prepare"]
 
-Progress = Callable[[str, float], None]
+_SEEDS = 5
 
 # How fast a run computed, and from which folder it read, says nothing about what it learned.
 _NO_PROPERTY = ("num_envs", "device", "data_dir", "render_mode")
@@ -39,29 +41,36 @@ class ComparisonConfig:
         runs: Run folders; several of one agent are averaged. Agents that do not learn need none, and then have
             their default settings.
         env: The environment; its action and observation are those of each agent.
+        protocol: Name of an evaluation protocol, which says what methods may have learned from (see
+            :mod:`hpo_gym.evaluation.protocols`); ``None``: whatever does not leak.
         split: Which tasks.
-        seeds: Repetitions per task.
+        seeds: Repetitions per task; ``None`` means the protocol's, or 5.
         seed: Root of the seed tree.
-        budget: Evaluations per episode, the first included; ``None`` means the environment's.
+        budget: Evaluations per episode, the first included; ``None`` means the protocol's, or the environment's.
+        initial_points: Shared random configurations after the start; ``None`` means the protocol's, or none.
         reference: Agent that the others are compared with; ``None`` means ``random`` where it takes part.
         trials: When regret is reported; ``None`` means :func:`~hpo_gym.evaluation.chosen_trials`.
+        settings: Settings of agents that are not trained, by agent and name.
         allow_leak: Whether tasks may be evaluated whose datasets a policy was trained on, or chosen by.
     """
 
     agents: tuple[str, ...] | None = None
     runs: tuple[str, ...] = ()
     env: EnvironmentConfig = field(default_factory=EnvironmentConfig)
+    protocol: str | None = None
     split: str = "test"
-    seeds: int = 5
+    seeds: int | None = None
     seed: int = 0
     budget: int | None = None
+    initial_points: int | None = None
     reference: str | None = None
     trials: tuple[int, ...] | None = None
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     allow_leak: bool = False
 
     def __post_init__(self) -> None:
         for name, value, least in (("seeds", self.seeds, 1), ("seed", self.seed, 0)):
-            if value < least:
+            if value is not None and value < least:
                 raise InvalidSettingError(f"{name}={value!r} must be at least {least}.")
         if self.agents == ():
             raise InvalidSettingError(
@@ -82,21 +91,24 @@ class Comparison:
         config: What it was made from.
         contenders: Who takes part.
         suite: The tasks.
-        settings: Rules of the episodes that hold for every contender.
-        protocol: Split protocol.
-        budget: Evaluations per episode.
+        rules: What holds for every contender.
         reference: Agent that the others are compared with.
         trials: When regret is reported.
+        training_evaluations: Evaluations on training tasks that methods made before, by agent.
     """
 
     config: ComparisonConfig
-    contenders: tuple[Contender, ...]
+    contenders: tuple[AnyContender, ...]
     suite: TaskSuite
-    settings: Mapping[str, Any]
-    protocol: str
-    budget: int
+    rules: Rules
     reference: str
     trials: tuple[int, ...]
+    training_evaluations: Mapping[str, int]
+
+    @property
+    def budget(self) -> int:
+        """Full evaluations per episode."""
+        return self.rules.budget
 
     def environment(self) -> dict[str, Any]:
         """Return what was evaluated, nothing left open, as plain values."""
@@ -106,40 +118,29 @@ class Comparison:
             "source": suite.spec.source,
             "space": suite.name,
             "metric": suite.spec.metric,
-            "split": self.config.split,
-            "protocol": self.protocol,
-            "budget": self.budget,
-            **self.settings,
+            "split": self.rules.split,
+            "protocol": self.rules.protocol,
+            "budget": self.rules.budget,
+            **self.rules.settings,
             "source_options": dict(env.source_options),
             "data_dir": env.data_dir,
             "device": str(suite.device),
         }
 
-    def run(self, progress: Progress | None = None) -> RecordTable:
+    def run(
+        self, progress: Progress | None = None, store: CellStore | None = None, workers: int = 1
+    ) -> EvaluationResult:
         """Evaluate every contender with one loop and one counter."""
-        tables = []
-        for contender in self.contenders:
-            label = f"{contender.name} {contender.run}".strip()
-            report = None if progress is None else _report(progress, label)
-            tables.append(
-                evaluate(
-                    contender,
-                    self.suite,
-                    split=self.config.split,
-                    protocol=self.protocol,
-                    seeds=self.config.seeds,
-                    seed=self.config.seed,
-                    budget=self.budget,
-                    settings=self.settings,
-                    progress=report,
-                )
-            )
-        return RecordTable.concat(tables)
+        return evaluate_all(self.contenders, self.suite, self.rules, store=store, workers=workers, progress=progress)
 
 
 def compare(config: ComparisonConfig, progress: Progress | None = None) -> RecordTable:
-    """Evaluate every agent of a comparison; see :func:`prepare` for what it raises."""
-    return prepare(config).run(progress)
+    """Evaluate every agent of a comparison; see :func:`prepare` for what it raises.
+
+    Raises:
+        EvaluationFailedError: If an episode could not be played.
+    """
+    return prepare(config).run(progress).require_complete().records
 
 
 def prepare(config: ComparisonConfig) -> Comparison:
@@ -147,29 +148,75 @@ def prepare(config: ComparisonConfig) -> Comparison:
 
     Raises:
         InvalidSettingError: If a learning agent has no run, a run fits another environment, or a value is impossible.
-        UnknownNameError: For an unknown agent, reference, split or name of the environment.
-        SplitLeakError: If a trained agent has seen a dataset that it would be tested on.
+        UnknownNameError: For an unknown agent, protocol, reference, split or name of the environment.
+        SplitLeakError: If a method has seen a dataset or a space that it would be tested on.
     """
     for name in config.agents or ():
         find_agent(name)
-    # What the environment would reward is never asked for, and may need a range that is not known.
-    rules = dataclasses.replace(config.env, reward=None, reward_scale=None, terminate_on_repeat=None)
-    changes = {} if config.budget is None else {"budget": config.budget}
-    env = make_environment(rules, num_envs=1, split=config.split, **changes)
-    suite, protocol, budget = env.suite, env.engine.protocol, env.engine.settings.budget
+    protocol = None if config.protocol is None else find_protocol(config.protocol).require_runnable()
+    env = _environment(config, protocol)
+    suite, splits = env.suite, env.engine.protocol
     suite.require_range()
+    rules = Rules(
+        split=config.split,
+        protocol=splits,
+        seeds=_first(config.seeds, protocol and protocol.seeds, _SEEDS),
+        seed=config.seed,
+        budget=env.engine.settings.budget,
+        initial_points=_first(config.initial_points, protocol and protocol.initial_points, 0),
+        settings=evaluation_settings(env),
+    )
+    place = Field(
+        suite=suite,
+        split=config.split,
+        protocol=splits,
+        rules={**rules.settings, "budget": rules.budget},
+        knowledge="same-space" if protocol is None else protocol.knowledge,
+        label=config.protocol or "none",
+        seed=config.seed,
+        allow_leak=config.allow_leak,
+    )
     trained = [load_trained(path, env.device) for path in config.runs]
-    if not config.allow_leak:
-        tasks = [suite.tasks[index] for index in split_tasks(suite.name, protocol, config.split, suite.tasks)]
-        _require_unseen(trained, [dataset_key(task) for task in tasks], config.split)
-    settings = evaluation_settings(env)
-    contenders = _contenders(config, trained, suite, protocol, {**settings, "budget": budget})
-    names = sorted({contender.name for contender in contenders})
+    participants = Participants(place, config.agents, trained, config.settings)
+    for contender in participants.contenders:
+        Stage(contender, suite, rules)
+    names = sorted({contender.name for contender in participants.contenders})
     reference = config.reference or ("random" if "random" in names else names[0])
     if reference not in names:
         raise unknown_name("reference agent", reference, names, "Add it with agents=[...].")
-    trials = _trials(config.trials, budget)
-    return Comparison(config, tuple(contenders), suite, settings, protocol, budget, reference, trials)
+    trials = _trials(config.trials, rules.budget)
+    evaluations = participants.training_evaluations
+    return Comparison(config, tuple(participants.contenders), suite, rules, reference, trials, evaluations)
+
+
+def _environment(config: ComparisonConfig, protocol: Protocol | None) -> HPOVectorEnv:
+    """Return an environment with the objective and the rules of the comparison."""
+    # What the environment would reward is never asked for, and may need a range that is not known.
+    given = dataclasses.replace(config.env, reward=None, reward_scale=None, terminate_on_repeat=None)
+    changes: dict[str, Any] = {} if config.budget is None else {"budget": config.budget}
+    if protocol is not None:
+        decided = {"protocol": protocol.splits, **protocol.settings}
+        for name, value in decided.items():
+            other = getattr(given, name)
+            if other not in (None, value):
+                raise InvalidSettingError(
+                    f"env.{name}={other} contradicts protocol={protocol.name}, which has {name}={value}. Leave out "
+                    f"env.{name}, or choose another protocol."
+                )
+        changes = {"budget": protocol.budget} | decided | changes
+        if given.budget is not None:
+            changes["budget"] = _first(config.budget, given.budget, None)
+    env = make_environment(given, num_envs=1, split=config.split, **changes)
+    if protocol is not None and env.engine.settings.multi_fidelity and not protocol.settings.get("multi_fidelity"):
+        raise InvalidSettingError(
+            f"env.multi_fidelity=True contradicts protocol={protocol.name}. Use protocol=multi-fidelity."
+        )
+    return env
+
+
+def _first(*values: Any) -> Any:
+    """Return the first value that is given."""
+    return next((value for value in values if value is not None), None)
 
 
 def env_of_runs(
@@ -204,21 +251,6 @@ def _require_agreement(runs: Sequence[TrainedAgent], overridden: Sequence[str]) 
             )
 
 
-def _require_unseen(runs: Sequence[TrainedAgent], testing: Sequence[str], split: str) -> None:
-    remedy = "To measure it nonetheless: allow_leak=true."
-    for run in runs:
-        try:
-            check_no_leak(run.training_datasets, testing)
-        except SplitLeakError as error:
-            raise SplitLeakError(f"{run.folder}: {error} {remedy}") from error
-        chosen_by = sorted(set(run.validation_datasets) & set(testing))
-        if chosen_by:
-            raise SplitLeakError(
-                f"{run.folder}: by its regret on {len(chosen_by)} dataset(s) of split={split} ({chosen_by[0]}, ...) "
-                f"this policy was chosen, so that it is too good there. Use split=test. {remedy}"
-            )
-
-
 def _trials(given: tuple[int, ...] | None, budget: int) -> tuple[int, ...]:
     if given is None:
         return chosen_trials(budget)
@@ -229,63 +261,3 @@ def _trials(given: tuple[int, ...] | None, budget: int) -> tuple[int, ...]:
             f"for example trials=[{budget}], or choose a larger budget."
         )
     return tuple(sorted(set(given)))
-
-
-def _report(progress: Progress, label: str) -> Callable[[float], None]:
-    def report(share: float) -> None:
-        progress(label, share)
-
-    return report
-
-
-def _contenders(
-    config: ComparisonConfig,
-    trained: Sequence[TrainedAgent],
-    suite: TaskSuite,
-    protocol: str,
-    rules: Mapping[str, Any],
-) -> list[Contender]:
-    def interface(action: str, observation: str) -> Interface:
-        changes = {**rules, "action": action, "observation": observation}
-        env = HPOVectorEnv(1, source=suite, split=config.split, protocol=protocol, device=suite.device, **changes)
-        return Interface.of(env)
-
-    available = {one.config.agent_name for one in trained}
-    names = config.agents if config.agents is not None else ("random", *sorted(available - {"random"}))
-    for one in trained:
-        if one.config.agent_name not in names:
-            raise InvalidSettingError(
-                f"{one.folder} is a run of {one.config.agent_name!r}, which agents=[{','.join(names)}] leaves out. Add "
-                "it to agents, or leave out that run."
-            )
-    contenders = []
-    for name in dict.fromkeys(names):
-        entry = find_agent(name)
-        mine = [one for one in trained if one.config.agent_name == name]
-        if not entry.agent.learns:
-            # What it does depends on its settings alone: those of its run, if there is one, with the actions that
-            # suit it best. Random search must not become a random walk because somebody trained it on grid steps.
-            preferred = interface(entry.agent.action_kinds[0], entry.agent.observation_kinds[0])
-            settings = {_run_name(one, mine): one.config.agent for one in mine} or {"": entry.config()}
-            for run, chosen in settings.items():
-                contenders.append(as_contender(entry.agent(chosen, preferred, config.seed, suite.device), run))
-            continue
-        if not mine:
-            raise InvalidSettingError(
-                f"Agent {name!r} learns, so that it needs a trained policy: give run=runs/<name>, made with "
-                f"`python train.py agent={name} name=<name>`."
-            )
-        for one in mine:
-            built = one.agent.interface
-            try:
-                built.require_same(interface(built.action, built.observation))
-            except InvalidSettingError as error:
-                raise InvalidSettingError(f"{one.folder}: {error}") from error
-            contenders.append(as_contender(one.agent, _run_name(one, mine)))
-    return contenders
-
-
-def _run_name(run: TrainedAgent, others: Sequence[TrainedAgent]) -> str:
-    """Return the name of a run's folder, or all of its path where two runs have one name in different folders."""
-    same = sum(other.folder.name == run.folder.name for other in others) > 1
-    return str(run.folder) if same else run.folder.name

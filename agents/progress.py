@@ -1,4 +1,4 @@
-"""What a person sees of a training run: a live display in a terminal, plain lines elsewhere."""
+"""What a person sees of a training run or an evaluation: a live display in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -8,10 +8,18 @@ from collections.abc import Mapping
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
-__all__ = ["TrainingDisplay", "make_console"]
+__all__ = ["EvaluationDisplay", "TrainingDisplay", "make_console"]
 
 _LINE_SECONDS = 15.0
 
@@ -80,4 +88,53 @@ class TrainingDisplay:
             self._last_line, self._last_steps = now, steps
             left = max(0, self._total - steps) / max(speed, 1e-9)
             line = f"{self._title}: {steps:,}/{self._total:,} · {left:.0f} s left · {text}"
+            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+class EvaluationDisplay:
+    """Shows for every contender how many of its episodes are played, and the time left.
+
+    Args:
+        console: Where to write; default: standard output.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or make_console()
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+            transient=True,
+        )
+        self._bars: dict[str, TaskID] = {}
+        self._begun: dict[str, tuple[float, float]] = {}
+        self._last_line = time.monotonic()
+
+    def __enter__(self) -> EvaluationDisplay:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._progress.stop()
+
+    def update(self, label: str, share: float) -> None:
+        """Show that a share of a contender's episodes is played, in ``[0, 1]``."""
+        now = time.monotonic()
+        if label not in self._bars:
+            self._bars[label] = self._progress.add_task(label, total=1.0, start=False)
+            self._begun[label] = (now, share)
+        bar = self._bars[label]
+        if share > self._begun[label][1] and not self._progress.tasks[bar].started:
+            self._progress.start_task(bar)
+        self._progress.update(bar, completed=share)
+        if not self.console.is_terminal and now - self._last_line > _LINE_SECONDS and share < 1.0:
+            self._last_line = now
+            since, before = self._begun[label]
+            left = (1.0 - share) * (now - since) / max(share - before, 1e-9)
+            line = f"{label}: {share:.0%} · {left:.0f} s left"
             self.console.print(line, highlight=False, markup=False, soft_wrap=True)

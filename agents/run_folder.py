@@ -17,24 +17,20 @@ from __future__ import annotations
 
 import contextlib
 import json
-import platform
-import subprocess
 from collections.abc import Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from agents.saved_files import Saved, load, save
+from agents.versions import versions
 from hpo_gym.errors import DataIntegrityError, DataMissingError, InvalidSettingError
 from hpo_gym.sources.bundle_files import write_atomic
 from hpo_gym.sources.temporaries import discard, remove_stale, temporary_path
 
 __all__ = ["RunFolder", "one_trainer"]
 
-_PACKAGES = ("hpo_gym", "torch", "numpy", "gymnasium", "ConfigSpace", "hydra-core")
 _NAMES = ("config.yaml", "versions.json", "checkpoints", "policy.pt", "result.json", "evaluation")
 _EVENTS = "events.out.tfevents."
 _POLICY = ("agent", "interface", "training_datasets", "validation_datasets", "state")
@@ -99,7 +95,7 @@ class RunFolder:
             discard(away)
         folder = cls(path)
         path.mkdir(parents=True, exist_ok=True)
-        folder._write_json("versions.json", {**_versions(), "data": dict(provenance)})
+        folder._write_json("versions.json", {**versions(), "data": dict(provenance)})
         write_atomic(path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False).encode())
         return folder
 
@@ -257,35 +253,3 @@ def _require_replaceable(path: Path, found: list[str], overwrite: bool) -> None:
         )
     if not overwrite:
         raise InvalidSettingError(f"{path} holds what is left of a run ({', '.join(found[:5])}): {again}")
-
-
-def _versions() -> dict[str, Any]:
-    packages: dict[str, str | None] = {}
-    for name in _PACKAGES:
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            packages[name] = None
-    return {
-        "packages": packages,
-        "python": platform.python_version(),
-        "system": platform.system(),
-        "machine": platform.machine(),
-        "threads": torch.get_num_threads(),
-        "git": _git(),
-    }
-
-
-def _git() -> dict[str, Any] | None:
-    """Return commit and whether the tree had changes; ``None`` outside a repository."""
-    here = Path(__file__).resolve().parent
-    try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True, timeout=10
-        )
-        changes = subprocess.run(
-            ["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True, timeout=10
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return {"commit": commit.stdout.strip(), "dirty": bool(changes.stdout.strip())}

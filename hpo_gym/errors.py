@@ -12,6 +12,7 @@ __all__ = [
     "DataError",
     "DataIntegrityError",
     "DataMissingError",
+    "EvaluationFailedError",
     "HPOGymError",
     "InvalidActionError",
     "InvalidSettingError",
@@ -41,6 +42,10 @@ class InvalidActionError(HPOGymError, ValueError):
 
 class SplitLeakError(HPOGymError, ValueError):
     """A combination of splits would let test datasets leak into training."""
+
+
+class EvaluationFailedError(HPOGymError, RuntimeError):
+    """Some episodes of an evaluation could not be played."""
 
 
 class UnsupportedOperatorError(HPOGymError, NotImplementedError):

@@ -43,7 +43,8 @@ def table(episodes: Episodes, seed: int = 0, spent: Sequence[float] | None = Non
     names = ["agent", "run", "source", "space", "task", "dataset", "seed", "trial", "regret", "spent"]
     frame = pd.DataFrame(rows, columns=names)
     frame["score"] = frame["metric"] = frame["incumbent"] = 1.0 - frame["regret"]
-    return RecordTable(frame.assign(seconds=np.nan))
+    frame["fidelity"] = 1.0
+    return RecordTable(frame.assign(seconds=np.nan, agent_seconds=0.0))
 
 
 #: Three tasks, four trials. Final gaps a - b: -0.1, 0, +0.3; mean curves b: .5 .4 .4 .3, a: .7 .5 .3 .3667.
@@ -239,7 +240,7 @@ def test_tables_show_intervals_comparisons_and_runs() -> None:
     assert lines[0] == "| agent | regret at 1 | regret at 4 | W/T/L vs b | trials to reach b |"
     assert lines[2].startswith("| b | 0.5000 [") and lines[2].endswith("| - | 4 |")
     assert f"0.3000 [{b['low']:.4f}, {b['high']:.4f}]" in lines[2]
-    assert lines[3].startswith("| a (2 runs) | 0.7000 [") and lines[3].endswith("| 1/1/1 | 3 |")
+    assert lines[3].startswith("| a (2 runs) | 0.7000 [") and lines[3].endswith("| 1/1/1 p=1.000 | 3 |")
     assert len({line.count("|") for line in lines}) == 1
     console = Console(width=150, file=io.StringIO())
     console.print(comparison_table(summary))

@@ -115,6 +115,12 @@ class EpisodeEngine:
 
     def begin(self, batch: int, draws: torch.Generator, options: Mapping[str, Any] | None = None) -> EpisodeState:
         """Return fresh episodes on the tasks and from the starts that ``options`` ask for."""
+        return self.begin_with_outcome(batch, draws, options)[0]
+
+    def begin_with_outcome(
+        self, batch: int, draws: torch.Generator, options: Mapping[str, Any] | None = None
+    ) -> tuple[EpisodeState, Outcome | None]:
+        """Return the same, and what the evaluation at reset returned (``None`` if there is none)."""
         if options is not None and not isinstance(options, Mapping):
             raise InvalidSettingError(
                 f"options={options!r} must be a dictionary with keys of {', '.join(RESET_OPTIONS)}, or None."
@@ -125,7 +131,7 @@ class EpisodeEngine:
                 raise unknown_name("reset option", key, RESET_OPTIONS)
         task = self._choose_tasks(batch, draws, options)
         start = options.get("start")
-        return self.dynamics.reset(task, draws, None if start is None else self._start(start, batch))
+        return self.dynamics.begin(task, draws, None if start is None else self._start(start, batch))
 
     def _choose_tasks(self, batch: int, draws: torch.Generator, options: Mapping[str, Any]) -> Tensor:
         if "task" in options and "task_index" in options:

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-__all__ = ["RegretCurves", "regret_curves"]
+__all__ = ["EpisodeLayout", "RegretCurves", "episode_layout", "regret_curves"]
 
 _BUDGET_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
 class RegretCurves:
-    """Mean regret of every agent on every task after 1, 2, ... ``budget`` full evaluations.
+    """Regret of every agent on every task after 1, 2, ... ``budget`` full evaluations.
 
     With multi-fidelity, an entry is the regret after the last trial that this budget paid for.
 
@@ -28,8 +28,10 @@ class RegretCurves:
         tasks: ``(source, space, task)`` of the ``N`` tasks, sorted.
         seeds: Repetitions per task and run.
         budget: Full evaluations per episode, ``T``.
-        runs: Number of training runs of every agent.
+        runs: Number of training runs of every agent, sorted by agent.
         values: float64 ``[N, T]`` by agent, means over seeds and runs.
+        episodes: float64 ``[N, R, T]`` by agent: every repetition, ordered by run, then seed; ``R`` is runs x
+            seeds and differs between agents with different numbers of runs.
     """
 
     tasks: tuple[tuple[str, str, str], ...]
@@ -37,6 +39,17 @@ class RegretCurves:
     budget: int
     runs: Mapping[str, int]
     values: Mapping[str, np.ndarray[Any, Any]]
+    episodes: Mapping[str, np.ndarray[Any, Any]]
+
+    @property
+    def agents(self) -> tuple[str, ...]:
+        """The names of the agents, sorted."""
+        return tuple(self.values)
+
+    @property
+    def spaces(self) -> tuple[str, ...]:
+        """``"source:space"`` of each of the ``N`` tasks."""
+        return tuple(f"{source}:{space}" for source, space, _ in self.tasks)
 
     def of(self, agent: str, role: str = "agent") -> np.ndarray[Any, Any]:
         """Return the curves of one agent, ``[N, T]``.
@@ -54,33 +67,111 @@ class RegretCurves:
         Raises:
             InvalidSettingError: If it is no integer in ``1 .. budget``.
         """
-        if not isinstance(trial, int) or isinstance(trial, bool) or not 1 <= trial <= self.budget:
-            raise InvalidSettingError(
-                f"Trial {trial!r} is not in 1 .. {self.budget}: these episodes spent {self.budget} full "
-                "evaluations. Choose an earlier trial, or evaluate with a larger budget."
-            )
-        return trial
+        return _check_trial(trial, self.budget)
+
+    def column(self, trial: int | None) -> int:
+        """Return the index of a trial in the last dimension; ``None`` means when the budget is spent.
+
+        Raises:
+            InvalidSettingError: If it is no integer in ``1 .. budget``.
+        """
+        return _check_trial(self.budget if trial is None else trial, self.budget) - 1
+
+
+@dataclass(frozen=True)
+class EpisodeLayout:
+    """Where the rows of a complete record table stand once episodes are sorted and have one column per evaluation.
+
+    Args:
+        contenders: ``(agent, run)`` of each of the ``C`` contenders, sorted.
+        tasks: ``(source, space, task)`` of each of the ``N`` tasks, sorted.
+        seeds: Number of repetitions ``S`` per contender and task.
+        budget: Full evaluations per episode, ``T``.
+        order: Rows of the table, sorted by episode, then trial.
+        episode: The episode of each row in that order, from 0 to ``C * N * S - 1``.
+        trial: Its trial, from 1.
+        position: int64 ``[C * N * S, T]``: the last row, in that order, that each budget paid for.
+    """
+
+    contenders: tuple[tuple[str, str], ...]
+    tasks: tuple[tuple[str, str, str], ...]
+    seeds: int
+    budget: int
+    order: np.ndarray[Any, Any]
+    episode: np.ndarray[Any, Any]
+    trial: np.ndarray[Any, Any]
+    position: np.ndarray[Any, Any]
+
+    def column(self, trial: int | None) -> int:
+        """Return the index of a trial in the last dimension, as :meth:`RegretCurves.column` does."""
+        return _check_trial(self.budget if trial is None else trial, self.budget) - 1
+
+    def by_agent(self, column: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
+        """Return a column of the table as ``[N, R, T]`` by agent, repetitions ordered by run, then seed."""
+        return self._split(column[self.order])
+
+    def cumulative(self, column: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the sums of a column since the beginning of each episode, as :meth:`by_agent` does.
+
+        NaN from the first trial on whose value is NaN.
+        """
+        import numpy as np
+
+        trials = np.zeros((len(self.position), int(self.trial.max())))
+        trials[self.episode, self.trial - 1] = column[self.order]
+        return self._split(trials.cumsum(axis=1)[self.episode, self.trial - 1])
+
+    def _split(self, values: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
+        grid = values[self.position].reshape(len(self.contenders), len(self.tasks), self.seeds, self.budget)
+        runs: dict[str, list[int]] = {}
+        for index, (agent, _) in enumerate(self.contenders):
+            runs.setdefault(agent, []).append(index)
+        shape = (len(self.tasks), -1, self.budget)
+        return {agent: grid[indices].swapaxes(0, 1).reshape(shape) for agent, indices in runs.items()}
 
 
 def regret_curves(records: RecordTable) -> RegretCurves:
-    """Return the mean regret curves of all agents; the order of rows and agents changes nothing.
+    """Return the regret curves of all agents; the order of rows and agents changes nothing.
 
     Raises:
         InvalidSettingError: If the table is empty, an agent lacks an episode or a trial that others have (both
             named), budgets differ, or regret is unknown.
+    """
+    layout = episode_layout(records)
+    frame = records.frame
+    unknown = frame["regret"].isna()
+    if unknown.any():
+        source, space = frame.loc[unknown, ["source", "space"]].iloc[0]
+        raise InvalidSettingError(
+            f"Regret on {source}:{space} is NaN: the range of its tasks is not known. Find and cache it once with "
+            f"`python -m hpo_gym.find_optima {source} {space}`, and evaluate again. Where the environments were "
+            "asked for a metric, a restriction or a data_dir, the command needs the same: --metric, --restriction, "
+            "--data-dir."
+        )
+    episodes = layout.by_agent(frame["regret"].to_numpy())
+    names = [agent for agent, _ in layout.contenders]
+    return RegretCurves(
+        tasks=layout.tasks,
+        seeds=layout.seeds,
+        budget=layout.budget,
+        runs={agent: names.count(agent) for agent in episodes},
+        values={agent: values.mean(axis=1) for agent, values in episodes.items()},
+        episodes=episodes,
+    )
+
+
+def episode_layout(records: RecordTable) -> EpisodeLayout:
+    """Return how a table's rows become arrays, and refuse a table with a hole.
+
+    Raises:
+        InvalidSettingError: If the table is empty, an agent lacks an episode or a trial that others have (both
+            named), or budgets differ.
     """
     import numpy as np
 
     frame = records.frame
     if len(frame) == 0:
         raise InvalidSettingError("The record table is empty: evaluate at least one agent first.")
-    unknown = frame["regret"].isna()
-    if unknown.any():
-        source, space = frame.loc[unknown, ["source", "space"]].iloc[0]
-        raise InvalidSettingError(
-            f"Regret on {source}:{space} is NaN: the range of its tasks is not known. Find and cache it once with "
-            f"`python -m hpo_gym.find_optima {source} {space}`, and evaluate again."
-        )
     contenders, contender = _labels(frame, ["agent", "run"])
     tasks, task = _labels(frame, ["source", "space", "task"])
     repetitions, repetition = np.unique(frame["seed"].to_numpy(), return_inverse=True)
@@ -90,16 +181,40 @@ def regret_curves(records: RecordTable) -> RegretCurves:
     def named(index: int) -> str:
         which, on, seed = (int(i) for i in np.unravel_index(index, shape))
         (agent, run), (source, space, name) = contenders[which], tasks[on]
-        return f"agent {agent!r}{f' (run {run!r})' if run else ''}, task {source}:{space} {name}, seed {seed}"
+        repeated = int(repetitions[seed])
+        return f"agent {agent!r}{f' (run {run!r})' if run else ''}, task {source}:{space} {name}, seed {repeated}"
 
     trial = frame["trial"].to_numpy()
+    # Rows are mostly in order already, which a stable sort of one key takes advantage of.
+    order = np.argsort(episode * (int(trial.max()) + 1) + trial, kind="stable")
+    episode, trial, spent = episode[order], trial[order], frame["spent"].to_numpy()[order]
     _check_complete(episode, trial, int(np.prod(shape)), named)
-    order = np.lexsort((trial, episode))
-    episode, spent = episode[order], frame["spent"].to_numpy()[order]
     budget = int(np.ceil(spent.max() - _BUDGET_TOLERANCE))
+    return EpisodeLayout(
+        contenders=tuple((agent, run) for agent, run in contenders),
+        tasks=tuple((source, space, name) for source, space, name in tasks),
+        seeds=len(repetitions),
+        budget=budget,
+        order=order,
+        episode=episode,
+        trial=trial,
+        position=_positions(episode, spent, int(np.prod(shape)), budget, named),
+    )
+
+
+def _positions(
+    episode: np.ndarray[Any, Any],
+    spent: np.ndarray[Any, Any],
+    episodes: int,
+    budget: int,
+    named: Callable[[int], str],
+) -> np.ndarray[Any, Any]:
+    """Return the last row that each whole number of evaluations paid for, ``[episodes, budget]``."""
+    import numpy as np
+
     # A trial shows from the first whole number of evaluations that pays for it.
     column = np.clip(np.ceil(spent - _BUDGET_TOLERANCE).astype(np.int64), 1, budget) - 1
-    last = np.zeros(int(np.prod(shape)))
+    last = np.zeros(episodes)
     last[episode] = spent
     if (last <= budget - 1 + _BUDGET_TOLERANCE).any():
         least = int(last.argmin())
@@ -107,7 +222,7 @@ def regret_curves(records: RecordTable) -> RegretCurves:
             f"Budgets differ: {named(least)} spent {last[least]:g} full evaluations, another episode {budget}. "
             "Evaluate every agent with the same budget."
         )
-    position = np.full((len(last), budget), -1)
+    position = np.full((episodes, budget), -1)
     # Where several trials fall into one column, the last one written is the latest: rows are in order.
     position[episode, column] = np.arange(len(episode))
     if (position[:, 0] < 0).any():
@@ -116,17 +231,16 @@ def regret_curves(records: RecordTable) -> RegretCurves:
             f"The first trial of {named(first)} costs more than one full evaluation: regret after 1 is undefined. "
             "Record spent in full evaluations."
         )
-    position = np.maximum.accumulate(position, axis=1)
-    curves = frame["regret"].to_numpy()[order][position].reshape(*shape, budget)
-    agents = sorted({agent for agent, _ in contenders})
-    runs = {agent: [index for index, (name, _) in enumerate(contenders) if name == agent] for agent in agents}
-    return RegretCurves(
-        tasks=tuple((source, space, name) for source, space, name in tasks),
-        seeds=len(repetitions),
-        budget=budget,
-        runs={agent: len(indices) for agent, indices in runs.items()},
-        values={agent: curves[indices].mean(axis=(0, 2)) for agent, indices in runs.items()},
-    )
+    return np.maximum.accumulate(position, axis=1)
+
+
+def _check_trial(trial: int, budget: int) -> int:
+    if not isinstance(trial, int) or isinstance(trial, bool) or not 1 <= trial <= budget:
+        raise InvalidSettingError(
+            f"Trial {trial!r} is not in 1 .. {budget}: these episodes spent {budget} full "
+            "evaluations. Choose an earlier trial, or evaluate with a larger budget."
+        )
+    return trial
 
 
 def _labels(frame: pd.DataFrame, columns: list[str]) -> tuple[list[tuple[str, ...]], np.ndarray[Any, Any]]:
@@ -147,6 +261,7 @@ def _labels(frame: pd.DataFrame, columns: list[str]) -> tuple[list[tuple[str, ..
 def _check_complete(
     episode: np.ndarray[Any, Any], trial: np.ndarray[Any, Any], episodes: int, named: Callable[[int], str]
 ) -> None:
+    """Refuse rows, sorted by episode and trial, of which one is missing or there twice."""
     import numpy as np
 
     count = np.bincount(episode, minlength=episodes)
@@ -156,13 +271,10 @@ def _check_complete(
             f"{len(missing)} episode(s) of {episodes} are missing, the first being {named(int(missing[0]))}. "
             "Every agent must play the same tasks and seeds: evaluate what is missing, or drop it for all."
         )
-    highest = np.zeros(episodes, dtype=np.int64)
-    np.maximum.at(highest, episode, trial)
-    different = len(np.unique(episode * (int(trial.max()) + 1) + trial))
-    broken = np.flatnonzero(count != highest)
-    if len(broken) or different != len(episode):
-        where = f" (first: {named(int(broken[0]))})" if len(broken) else ""
+    first = np.cumsum(count) - count
+    broken = np.flatnonzero(trial != np.arange(len(trial)) - first[episode] + 1)
+    if len(broken):
         raise InvalidSettingError(
-            f"Trials are missing or doubled{where}: every episode must hold each of its trials 1, 2, ... once. "
-            "Read the record tables again, and join every one once."
+            f"Trials are missing or doubled (first: {named(int(episode[broken[0]]))}): every episode must hold each of "
+            "its trials 1, 2, ... once. Read the record tables again, and join every one once."
         )

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpo_gym.errors import InvalidSettingError
 from hpo_gym.evaluation.curves import RegretCurves, regret_curves
 from hpo_gym.evaluation.records import RecordTable
 from hpo_gym.evaluation.statistics import bootstrap_interval
+from hpo_gym.evaluation.style import (
+    CROWD,
+    LEAST_REGRET,
+    agent_styles,
+    emphasised_agents,
+    literal,
+    marker_trials,
+    plural,
+    show_trials,
+    spaces_title,
+)
 from hpo_gym.sources.temporaries import discard, temporary_path
 
 if TYPE_CHECKING:
@@ -17,66 +28,78 @@ if TYPE_CHECKING:
 
 __all__ = ["regret_figure", "save_figure"]
 
-# Okabe and Ito (2008), "Color Universal Design"; yellow is left out, too pale on white paper.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_MOST_AGENTS = len(_COLOURS) * len(_LINES)
-_LEAST_REGRET = 1e-6
 _RESAMPLES = 2000
+# From this budget on, half of a linear axis would show the last trials, where little happens.
+_LOG_BUDGET = 50
+# At how many trials bands are computed, at most.
+_BANDED = 50
 
 
-def regret_figure(records: RecordTable, split: str, *, seed: int = 0) -> Figure:
+def regret_figure(
+    records: RecordTable,
+    split: str,
+    *,
+    seed: int = 0,
+    emphasised: Sequence[str] | None = None,
+    log_trials: bool | None = None,
+) -> Figure:
     """Draw every agent's mean normalised regret against trials, with its 95 % interval over tasks.
 
     Args:
         records: The trials.
         split: The split they come from, for the title.
         seed: Root of the resampling stream.
+        emphasised: Agents that stand out: a thick line and a band. ``None`` means all of up to
+            :data:`~hpo_gym.evaluation.style.CROWD` agents, and of more the three with the lowest final regret.
+        log_trials: Whether the axis of trials is logarithmic; ``None`` means from a budget of 50 on.
 
     Raises:
         InvalidSettingError: If the records cannot be compared, or hold more agents than can be told apart.
+        UnknownNameError: For an emphasised agent that takes no part.
     """
     import numpy as np
     from matplotlib.figure import Figure
 
     curves = regret_curves(records)
-    if len(curves.values) > _MOST_AGENTS:
-        raise InvalidSettingError(
-            f"{len(curves.values)} agents cannot be told apart in one figure; the most is {_MOST_AGENTS}. Draw some "
-            "of them at a time."
-        )
-    figure = Figure(figsize=(7.0, 4.4), layout="constrained")
+    styles = agent_styles(curves.values)
+    final = {agent: float(values[:, -1].mean()) for agent, values in curves.values.items()}
+    shown = emphasised_agents(final, emphasised)
+    crowded = len(final) > CROWD
+    log = curves.budget >= _LOG_BUDGET if log_trials is None else log_trials
+    figure = Figure(figsize=(8.0, 5.0) if crowded else (7.0, 4.4), layout="constrained")
     axes = figure.add_subplot()
     trials = np.arange(1, curves.budget + 1)
-    # Best last, so that the legend's order is that of the lines' right ends, from top to bottom.
-    final = {agent: float(values[:, -1].mean()) for agent, values in curves.values.items()}
-    styles = {agent: index for index, agent in enumerate(sorted(curves.values))}
+    # Between trials so close a band is a straight line; thousands of bootstraps would draw the same.
+    chosen = trials if curves.budget <= _BANDED else np.geomspace(1, curves.budget, _BANDED)
+    banded = np.unique(np.round(chosen).astype(int))
     floor = _floor(curves)
+    # Best last, so that the legend's order is that of the lines' right ends, from top to bottom.
     for agent in sorted(final, key=lambda agent: (-final[agent], agent)):
-        values, index = curves.values[agent], styles[agent]
-        mean = values.mean(axis=0)
-        low, high = bootstrap_interval(values, seed=seed, resamples=_RESAMPLES)
-        colour, line = _COLOURS[index % len(_COLOURS)], _LINES[index % len(_LINES)]
-        runs = curves.runs[agent]
+        values, style = curves.values[agent], styles[agent]
+        runs, stands_out = curves.runs[agent], agent in shown
         axes.plot(
             trials,
-            np.maximum(mean, floor),
-            color=colour,
-            linestyle=line,
-            linewidth=1.8,
-            marker=_MARKERS[index % len(_MARKERS)],
-            markersize=5,
-            # Markers of different agents at different trials, so that none hides another.
-            markevery=(index % 5, max(5, curves.budget // 8)),
-            label=agent if runs == 1 else f"{agent} ({runs} runs)",
+            np.maximum(values.mean(axis=0), floor),
+            color=style.colour,
+            linestyle=style.line,
+            linewidth=1.8 if stands_out else 0.9,
+            marker=style.marker,
+            markerfacecolor=style.face,
+            markersize=5 if stands_out else 4,
+            markevery=marker_trials(style, curves.budget, log),
+            zorder=3 if stands_out else 2,
+            label=literal(agent if runs == 1 else f"{agent} ({runs} runs)"),
         )
+        if not stands_out:
+            continue
+        low, high = bootstrap_interval(values[:, banded - 1], seed=seed, resamples=_RESAMPLES)
         low, high = np.maximum(low, floor), np.maximum(high, floor)
-        axes.fill_between(trials, low, high, color=colour, alpha=0.07, linewidth=0)
+        axes.fill_between(banded, low, high, color=style.colour, alpha=0.07, linewidth=0)
         # Where bands overlap their colours mix; their edges stay what they are.
         for edge in (low, high):
-            axes.plot(trials, edge, color=colour, linestyle=line, linewidth=0.7, alpha=0.6)
-    _label_axes(axes, records, curves, split, floor)
+            axes.plot(banded, edge, color=style.colour, linestyle=style.line, linewidth=0.7, alpha=0.6)
+    _label_axes(axes, records, curves, split, floor, every=len(shown) == len(final))
+    show_trials(axes, curves.budget, log)
     return figure
 
 
@@ -85,23 +108,24 @@ def _floor(curves: RegretCurves) -> float:
     import numpy as np
 
     means = np.concatenate([values.mean(axis=0) for values in curves.values.values()])
-    positive = means[means > _LEAST_REGRET]
+    positive = means[means > LEAST_REGRET]
     if len(positive) == len(means) or len(positive) == 0:
-        return _LEAST_REGRET
-    return float(max(_LEAST_REGRET, positive.min() / 3.0))
+        return LEAST_REGRET
+    return float(max(LEAST_REGRET, positive.min() / 3.0))
 
 
-def _label_axes(axes: Any, records: RecordTable, curves: RegretCurves, split: str, floor: float) -> None:
-    from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter
+def _label_axes(
+    axes: Any, records: RecordTable, curves: RegretCurves, split: str, floor: float, *, every: bool
+) -> None:
+    from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
 
-    spaces = ", ".join(sorted({space for _, space, _ in curves.tasks}))
-    seeds = f"{curves.seeds} seed{'s' if curves.seeds > 1 else ''}"
-    tasks = f"{len(curves.tasks)} task{'s' if len(curves.tasks) > 1 else ''}"
     part = "all splits" if split == "all" else f"{split} split"
-    axes.set_title(f"{spaces}, {part}: {tasks} \u00d7 {seeds}", fontsize=11)
+    counts = f"{plural(len(curves.tasks), 'task')} \u00d7 {plural(curves.seeds, 'seed')}"
+    axes.set_title(f"{spaces_title(curves)}, {part}: {counts}", fontsize=11)
     partial = bool((records.frame["spent"] < records.frame["trial"] - 1e-3).any())
     axes.set_xlabel("budget spent (full evaluations)" if partial else "trial")
-    shown = "mean over tasks, 95 % interval" if len(curves.tasks) > 1 else "one task"
+    interval = "95 % interval" if every else "95 % interval of thick lines"
+    shown = f"mean over tasks, {interval}" if len(curves.tasks) > 1 else "one task"
     axes.set_ylabel(f"normalised regret\n({shown})")
     axes.set_yscale("log")
     low, high = axes.get_ylim()
@@ -116,10 +140,6 @@ def _label_axes(axes: Any, records: RecordTable, curves: RegretCurves, split: st
     else:
         axes.yaxis.set_major_formatter(LogFormatterSciNotation())
     axes.yaxis.set_minor_formatter(NullFormatter())
-    # The first trial is the shared start: it gets its tick in place of 0.
-    usual = MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]).tick_values(1, curves.budget)
-    ticks = [tick for tick in usual if curves.budget / 20 < tick <= curves.budget]
-    axes.set_xticks([1, *ticks])
     axes.margins(x=0.02)
     axes.grid(which="major", alpha=0.35, linewidth=0.6)
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, handlelength=3.5)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,239 +12,264 @@ from torch import Tensor
 
 from hpo_gym.envs.engine import EpisodeEngine
 from hpo_gym.errors import InvalidSettingError, require_integer
-from hpo_gym.evaluation.records import RecordTable
-from hpo_gym.mdp import EpisodeSettings
+from hpo_gym.evaluation.contender import Act, AnyContender, EpisodicContender
+from hpo_gym.mdp import EpisodeSettings, EpisodeState
 from hpo_gym.mdp.actions import GridStep
-from hpo_gym.mdp.observations import Observation
 from hpo_gym.seeding import generator
-from hpo_gym.tasks.datasets import dataset_key
 from hpo_gym.tasks.suite import TaskSuite
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["LARGEST_BATCH", "Contender", "evaluate"]
+__all__ = ["LARGEST_BATCH", "Played", "Rules", "Stage", "Unit"]
 
 #: Most episodes that advance together; more are evaluated one batch after the other.
 LARGEST_BATCH = 8192
 
-_RECORDED = ("score", "incumbent", "spent", "seconds")
-
 
 @dataclass(frozen=True)
-class Contender:
-    """Something to evaluate: a method, or one trained policy of it.
+class Rules:
+    """What holds for every contender of a comparison.
 
     Args:
-        name: Name of the method. Several trained policies of one method share it.
-        run: Name of the training run; ``""`` for a method that does not learn.
-        action: Kind of action it takes (``grid_step``, ``grid_choice`` or ``continuous``).
-        observation: Kind of observation it reads (``flat`` or ``history``).
-        act: Observation ``[B, ...]``, ``action_mask`` (bool ``[B, A]``, or ``None`` for continuous actions) and
-            a stream to draw from -> one action per row. Rows are independent episodes; ``B`` shrinks when
-            some end before others, so a row's past is only what the observation shows of it.
-    """
-
-    name: str
-    run: str
-    action: str
-    observation: str
-    act: Callable[[Observation, Tensor | None, torch.Generator], Tensor]
-
-
-@torch.no_grad()
-def evaluate(
-    contender: Contender,
-    suite: TaskSuite,
-    *,
-    split: str = "test",
-    protocol: str = "dataset-disjoint",
-    seeds: int = 5,
-    seed: int = 0,
-    budget: int = 50,
-    settings: Mapping[str, Any] = MappingProxyType({}),
-    progress: Callable[[float], None] | None = None,
-) -> RecordTable:
-    """Let a contender play every task of a split ``seeds`` times.
-
-    Every episode spends exactly ``budget`` full evaluations, the one at reset included (trial 1); with
-    ``multi_fidelity``, cheaper ones until the budget is spent. Nothing else is evaluated: an episode that has
-    ended is not begun again.
-
-    All contenders start a (task, seed) from the same configuration, whatever kind of action they take. It
-    is the one that ``settings`` ask for, moved to the nearest point of the ``grid_step`` grid, because such a
-    contender can begin nowhere else. A random start depends on ``seed``, the task's position in the suite and
-    the number of the repetition alone. What a contender draws while it acts depends on ``seed`` and the repetitions,
-    and on no name (common random numbers): equal policies play equal episodes.
-
-    Args:
-        contender: What to evaluate.
-        suite: The tasks; everything is computed on its device.
         split: ``train``, ``val``, ``test`` or ``all``.
         protocol: ``dataset-disjoint`` or ``per-space``.
         seeds: Repetitions per task, at least 1.
         seed: Root of all streams, 0 or more.
         budget: Full evaluations per episode.
-        settings: Further fields of :class:`~hpo_gym.mdp.EpisodeSettings`, the same for all contenders.
-        progress: Called with the share done, in ``(0, 1]``, after every trial.
+        initial_points: Random configurations, the same for every method on a (task, seed), that come before its own:
+            they follow the evaluation at reset, and are charged like any other. Methods that walk on a grid cannot
+            be moved there.
+        settings: Further fields of :class:`~hpo_gym.mdp.EpisodeSettings`.
 
-    Returns:
-        One row per trial; ``seconds`` is NaN for the evaluation at reset.
+    Raises:
+        InvalidSettingError: For an impossible value, or a setting that would make budgets unequal.
+    """
+
+    split: str = "test"
+    protocol: str = "dataset-disjoint"
+    seeds: int = 5
+    seed: int = 0
+    budget: int = 50
+    initial_points: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require_integer("seeds", self.seeds, 1)
+        require_integer("seed", self.seed, 0)
+        require_integer("initial_points", self.initial_points, 0)
+        for name in ("action", "observation", "budget"):
+            if name in self.settings:
+                owner = "evaluate(budget=...)" if name == "budget" else f"Contender.{name}"
+                raise InvalidSettingError(
+                    f"settings={{{name!r}: {self.settings[name]!r}}} contradicts {owner}, which decides it. Leave "
+                    "it out."
+                )
+        if self.settings.get("terminate_on_repeat"):
+            raise InvalidSettingError(
+                "terminate_on_repeat=True would give contenders unequal budgets: an evaluation compares methods "
+                "after the same number of trials. Use terminate_on_repeat=False (training may use True)."
+            )
+        if self.initial_points >= self.budget:
+            raise InvalidSettingError(
+                f"initial_points={self.initial_points!r} of budget={self.budget!r} leave no evaluation to the methods. "
+                "Use fewer initial points, or a larger budget."
+            )
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Episodes of one contender that are played together, by their numbers.
+
+    Episode ``i`` is repetition ``i // N`` of the split's task ``i % N``.
+    """
+
+    first: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Played:
+    """Trials as columns, ordered by episode and trial; ``R`` rows.
+
+    Args:
+        episode: Number of the episode (see :class:`Unit`), int64 ``[R]``.
+        trial: From 1, int64 ``[R]``.
+        score, incumbent, spent, fidelity, seconds, agent_seconds: As in a record table, float64 ``[R]``.
+        numbers: The configuration in natural units, choices by position, NaN where inactive, float64 ``[R, D]``.
+    """
+
+    episode: np.ndarray[Any, Any]
+    trial: np.ndarray[Any, Any]
+    score: np.ndarray[Any, Any]
+    incumbent: np.ndarray[Any, Any]
+    spent: np.ndarray[Any, Any]
+    fidelity: np.ndarray[Any, Any]
+    seconds: np.ndarray[Any, Any]
+    agent_seconds: np.ndarray[Any, Any]
+    numbers: np.ndarray[Any, Any]
+
+    def __len__(self) -> int:
+        return len(self.trial)
+
+
+class Stage:
+    """Where one contender plays: its tasks, starts and rules, all checked.
+
+    Args:
+        contender: Who plays.
+        suite: The tasks; everything is computed on its device.
+        rules: What holds for all.
 
     Raises:
         UnknownNameError: For an unknown split, protocol, kind of action or observation, or setting.
-        InvalidSettingError: For an impossible value, an empty split, or a setting that would make budgets unequal.
-        InvalidActionError: If the contender returns something that is no action.
+        InvalidSettingError: For an impossible value or an empty split.
     """
-    engine = _engine(contender, suite, split, protocol, seeds, seed, budget, settings)
-    tasks = engine.tasks
-    rows = seeds * len(tasks)
-    starts = _shared_starts(engine, seeds, seed)
-    parts: list[dict[str, np.ndarray[Any, Any]]] = []
-    for first in range(0, rows, LARGEST_BATCH):
-        row = torch.arange(first, min(first + LARGEST_BATCH, rows), device=engine.device)
-        task, repetition = tasks[row % len(tasks)], row // len(tasks)
-        options: dict[str, Any] = {"task_index": task}
-        if starts is not None:
-            options["start"] = starts[repetition, task]
-        # No name is part of it: a policy in a renamed folder plays the same episodes.
-        draws = generator(seed, "evaluate", "act", first, device=engine.device)
 
-        def report(share: float, done: int = first, batch: int = len(row)) -> None:
-            if progress is not None:
-                progress((done + share * batch) / rows)
-
-        part = _play(engine, contender, options, draws, report)
-        played = part.pop("row")
-        parts.append({name: value.cpu().numpy() for name, value in part.items()})
-        parts[-1]["seed"] = repetition[played].cpu().numpy()
-    return _table(contender, engine.suite, parts)
-
-
-def _engine(
-    contender: Contender,
-    suite: TaskSuite,
-    split: str,
-    protocol: str,
-    seeds: int,
-    seed: int,
-    budget: int,
-    settings: Mapping[str, Any],
-) -> EpisodeEngine:
-    """Check every argument before the first evaluation, and return the rules of the episodes."""
-    require_integer("seeds", seeds, 1)
-    require_integer("seed", seed, 0)
-    for name in ("action", "observation", "budget"):
-        if name in settings:
-            owner = "evaluate(budget=...)" if name == "budget" else f"Contender.{name}"
+    def __init__(self, contender: AnyContender, suite: TaskSuite, rules: Rules) -> None:
+        own = {"action": contender.action, "observation": contender.observation, "budget": rules.budget}
+        if rules.initial_points and contender.action != "continuous":
             raise InvalidSettingError(
-                f"settings={{{name!r}: {settings[name]!r}}} contradicts {owner}, which decides it. Leave it out."
+                f"{contender.name!r} takes action={contender.action!r} and cannot be put on initial_points="
+                f"{rules.initial_points} shared configurations. Use initial_points=0, or an agent with continuous "
+                "actions."
             )
-    if settings.get("terminate_on_repeat"):
-        raise InvalidSettingError(
-            "terminate_on_repeat=True would give contenders unequal budgets: an evaluation compares methods "
-            "after the same number of trials. Use terminate_on_repeat=False (training may use True)."
+        self.contender, self.rules = contender, rules
+        self.engine = EpisodeEngine(
+            source=suite,
+            space=None,
+            split=rules.split,
+            protocol=rules.protocol,
+            metric=None,
+            device=suite.device,
+            data_dir=None,
+            source_options=None,
+            settings={**rules.settings, **own},
         )
-    return EpisodeEngine(
-        source=suite,
-        space=None,
-        split=split,
-        protocol=protocol,
-        metric=None,
-        device=suite.device,
-        data_dir=None,
-        source_options=None,
-        settings={**settings, "action": contender.action, "observation": contender.observation, "budget": budget},
-    )
+        most = self.engine.suite.surrogate.configurations
+        if most is not None and rules.budget > most:
+            raise InvalidSettingError(
+                f"budget={rules.budget} is larger than the table of {suite.spec.source}:{suite.name}: its smallest "
+                f"task holds {most} configurations. Use budget={most} or less."
+            )
+        self._starts = self._shared(self._start) if self.engine.settings.start != "none" else None
+        self._initial = [self._shared(self._random, index) for index in range(rules.initial_points)]
+
+    @property
+    def episodes(self) -> int:
+        """How many episodes there are to play."""
+        return self.rules.seeds * len(self.engine.tasks)
+
+    def units(self) -> list[Unit]:
+        """Return all episodes in the portions in which they are played."""
+        size = 1 if isinstance(self.contender, EpisodicContender) else LARGEST_BATCH
+        return [Unit(first, min(size, self.episodes - first)) for first in range(0, self.episodes, size)]
+
+    def _shared(self, make: Callable[..., Tensor], *index: int) -> Tensor:
+        """Return one configuration for every (repetition, task of the suite): ``[seeds, N, D]``."""
+        # One stream per repetition over all tasks of the suite: neither the split nor the number of repetitions
+        # changes where a (task, seed) begins.
+        points = torch.stack([make(repetition, *index) for repetition in range(self.rules.seeds)])
+        return points.view(self.rules.seeds, self.engine.suite.num_tasks, -1)
+
+    def _random(self, repetition: int, index: int) -> Tensor:
+        suite, device = self.engine.suite, self.engine.device
+        stream = generator(self.rules.seed, "evaluate", "initial", index, repetition, device=device)
+        return suite.space.sample(suite.num_tasks, stream)
+
+    def _start(self, repetition: int) -> Tensor:
+        suite, settings = self.engine.suite, self.engine.settings
+        space, count = suite.space, suite.num_tasks
+        if settings.start == "random":
+            stream = generator(self.rules.seed, "evaluate", "start", repetition, device=self.engine.device)
+            u = space.sample(count, stream)
+        else:
+            start = self.engine.dynamics.start
+            assert start is not None  # only a random start has none
+            u = start.expand(count, -1)
+        grid = GridStep(space, EpisodeSettings(action="grid_step", levels=settings.levels), None)
+        return grid.start_level(space.snap(u))[0]
+
+    @torch.no_grad()
+    def play(self, unit: Unit, report: Callable[[float], None] | None = None) -> Played:
+        """Play some episodes to their ends.
+
+        The vector environment would begin an ended row anew, and evaluate the new start. Here ended rows leave
+        the batch, so that the objective is asked for the recorded trials and for nothing else.
+
+        Args:
+            unit: Which.
+            report: Called with the share done, in ``(0, 1]``, after every trial.
+
+        Raises:
+            InvalidActionError: If the contender returns something that is no action.
+        """
+        engine, contender = self.engine, self.contender
+        dynamics, device = engine.dynamics, engine.device
+        episode = torch.arange(unit.first, unit.first + unit.count, device=device)
+        task, repetition = engine.tasks[episode % len(engine.tasks)], episode // len(engine.tasks)
+        options: dict[str, Any] = {"task_index": task}
+        if self._starts is not None:
+            options["start"] = self._starts[repetition, task]
+        # No name is part of it: a policy in a renamed folder plays the same episodes.
+        draws = generator(self.rules.seed, "evaluate", "act", unit.first, device=device)
+        act: Act = contender.begin() if isinstance(contender, EpisodicContender) else contender.act
+        state, outcome = engine.begin_with_outcome(unit.count, draws, options)
+        trials = _Trials(engine)
+        if outcome is not None:
+            trials.add(episode, state, outcome.evaluation.metrics, 0.0)
+        initial = [points[repetition, task] for points in self._initial]
+        least = 0 if outcome is None else 1
+        trial, most = least, dynamics.max_trials
+        while len(episode) > 0:
+            begun = time.perf_counter()
+            if trial - least < len(initial):
+                action = self._full(initial[trial - least])
+                begun = time.perf_counter()
+            else:
+                action = act(dynamics.observe(state), dynamics.action_mask(state), draws)
+            seconds = (time.perf_counter() - begun) / len(episode)
+            state, outcome = dynamics.step(state, engine.check_action(action, len(episode)))
+            trials.add(episode, state, outcome.evaluation.metrics, seconds)
+            trial += 1
+            if bool(outcome.terminated.any()):
+                live = (~outcome.terminated).nonzero().squeeze(1)
+                state, episode = state.select(live), episode[live]
+                initial = [points[live] for points in initial]
+            if report is not None:
+                report(1.0 if len(episode) == 0 else trial / most)
+        return trials.played()
+
+    def _full(self, u: Tensor) -> Tensor:
+        """Return the actions that evaluate configurations fully."""
+        return u if self.engine.dynamics.shares is None else torch.cat([u, torch.ones_like(u[:, :1])], 1)
 
 
-def _shared_starts(engine: EpisodeEngine, seeds: int, seed: int) -> Tensor | None:
-    """Return where every episode begins, ``[seeds, N, D]``, or ``None`` if nothing is evaluated at reset."""
-    settings, space, count = engine.settings, engine.suite.space, engine.suite.num_tasks
-    if settings.start == "none":
-        return None
-    if settings.start == "random":
-        # One stream per repetition over all tasks of the suite: neither the split nor the number of
-        # repetitions changes where a (task, seed) begins.
-        streams = [generator(seed, "evaluate", "start", index, device=engine.device) for index in range(seeds)]
-        u = torch.cat([space.sample(count, stream) for stream in streams])
-    else:
-        start = engine.dynamics.start
-        assert start is not None  # only a random start has none
-        u = start.expand(seeds * count, -1)
-    grid = GridStep(space, EpisodeSettings(action="grid_step", levels=settings.levels), None)
-    u, _ = grid.start_level(space.snap(u))
-    return u.view(seeds, count, -1)
+class _Trials:
+    """Collects what every step of a batch returned."""
 
+    def __init__(self, engine: EpisodeEngine) -> None:
+        self._engine = engine
+        self._steps: list[tuple[Tensor, ...]] = []
 
-def _play(
-    engine: EpisodeEngine,
-    contender: Contender,
-    options: Mapping[str, Any],
-    draws: torch.Generator,
-    report: Callable[[float], None],
-) -> dict[str, Tensor]:
-    """Play one batch of episodes to their ends and return its trials, ordered by row and trial.
+    def add(self, episode: Tensor, state: EpisodeState, metrics: Tensor, agent_seconds: float) -> None:
+        column = self._engine.suite.cost_column
+        unknown = torch.full_like(state.score, torch.nan)
+        seconds = unknown if column is None else metrics[:, column]
+        taken = torch.full_like(unknown, agent_seconds)
+        row = (state.trial, state.score, state.incumbent, state.spent, state.fidelity, seconds, taken)
+        self._steps.append((episode, *row, state.u.masked_fill(~state.active, torch.nan)))
 
-    The vector environment would begin an ended row anew, and evaluate the new start. Here ended rows leave
-    the batch, so that the objective is asked for the recorded trials and for nothing else.
-    """
-    dynamics = engine.dynamics
-    task = options["task_index"]
-    row = torch.arange(len(task), device=task.device)
-    state = engine.begin(len(task), draws, options)
-    columns: dict[str, list[Tensor]] = {name: [] for name in ("row", "task", "trial", *_RECORDED)}
-
-    def record(seconds: Tensor) -> None:
-        values = (row, state.task, state.trial, state.score, state.incumbent, state.spent, seconds)
-        for column, value in zip(columns.values(), values, strict=True):
-            column.append(value)
-
-    unknown = torch.full_like(state.score, torch.nan)
-    trial, most = 0, dynamics.max_trials
-    if engine.settings.start != "none":
-        record(unknown)
-        trial = 1
-        report(trial / most)
-    while len(row) > 0:
-        mask = dynamics.action_mask(state)
-        action = contender.act(dynamics.observe(state), mask, draws)
-        state, outcome = dynamics.step(state, engine.check_action(action, len(row)))
-        cost = engine.suite.cost_column
-        record(unknown[: len(row)] if cost is None else outcome.evaluation.metrics[:, cost])
-        trial += 1
-        if bool(outcome.terminated.any()):
-            live = (~outcome.terminated).nonzero().squeeze(1)
-            state, row = state.select(live), row[live]
-        report(1.0 if len(row) == 0 else trial / most)
-    joined = {name: torch.cat(parts) for name, parts in columns.items()}
-    order = torch.argsort(joined["row"] * (most + 1) + joined["trial"])
-    joined = {name: value[order] for name, value in joined.items()}
-    suite = engine.suite
-    joined["metric"] = suite.to_metric(joined["score"].double())
-    joined["regret"] = torch.full_like(joined["metric"], torch.nan)
-    if suite.known_range is not None:
-        joined["regret"] = suite.regret(joined["task"], joined["incumbent"])
-    return joined
-
-
-def _table(contender: Contender, suite: TaskSuite, parts: list[dict[str, np.ndarray[Any, Any]]]) -> RecordTable:
-    import numpy as np
-    import pandas as pd
-
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    task = joined.pop("task")
-    keys = [dataset_key(ref) for ref in suite.tasks]
-    datasets = sorted(set(keys))
-    dataset = np.array([datasets.index(key) for key in keys])[task]
-    constants = {
-        "agent": contender.name,
-        "run": contender.run,
-        "source": suite.spec.source,
-        "space": suite.name,
-    }
-    zeros = np.zeros(len(task), dtype=np.int8)
-    text = {name: pd.Categorical.from_codes(zeros, [value]) for name, value in constants.items()}
-    text["task"] = pd.Categorical.from_codes(task, [str(ref) for ref in suite.tasks])
-    text["dataset"] = pd.Categorical.from_codes(dataset, datasets)
-    return RecordTable(pd.DataFrame(text | joined))
+    def played(self) -> Played:
+        names = [part.name for part in fields(Played)]
+        joined = dict(zip(names, map(torch.cat, zip(*self._steps, strict=True)), strict=True))
+        most = self._engine.dynamics.max_trials + 1
+        order = torch.argsort(joined["episode"] * most + joined["trial"])
+        columns = {name: value[order].cpu() for name, value in joined.items()}
+        u = columns["numbers"].double()
+        # NaN marks what is inactive; decoding needs numbers, and activity is known.
+        space = self._engine.suite.space
+        numbers = space.numbers(u.nan_to_num(0.5).to(space.device)).cpu().masked_fill(u.isnan(), torch.nan)
+        counts = {name: columns[name].long().numpy() for name in ("episode", "trial")}
+        floats = {name: value.double().numpy() for name, value in columns.items() if name not in counts}
+        return Played(**counts, **{**floats, "numbers": numbers.numpy()})

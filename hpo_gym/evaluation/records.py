@@ -18,7 +18,7 @@ __all__ = ["COLUMNS", "RecordTable"]
 
 _TEXT = ("agent", "run", "source", "space", "task", "dataset")
 _INTEGERS = ("seed", "trial")
-_NUMBERS = ("score", "metric", "incumbent", "regret", "spent", "seconds")
+_NUMBERS = ("score", "metric", "incumbent", "regret", "spent", "fidelity", "seconds", "agent_seconds")
 _CELL = ["agent", "run", "source", "space", "task", "seed"]
 
 #: The columns of a :class:`RecordTable`, in order.
@@ -29,24 +29,27 @@ COLUMNS = (*_TEXT, *_INTEGERS, *_NUMBERS)
 class RecordTable:
     """Every evaluation of every contender.
 
-    ============= ========================================================================
-    column        content
-    ============= ========================================================================
-    ``agent``     name of the method
-    ``run``       name of its training run; empty for a method that does not learn
-    ``source``    where the task comes from, e.g. ``bundled``
-    ``space``     name of the search space
-    ``task``      the task, as ``str(TaskRef)``
-    ``dataset``   what identifies the task's dataset across spaces (``dataset_key``)
-    ``seed``      number of the repetition, from 0
-    ``trial``     number of the evaluation, from 1
-    ``score``     score of the trial, in ``[0, 1]``, 1 being best
-    ``metric``    the same in the main metric's own unit (worst value for a forbidden configuration)
-    ``incumbent`` best score so far
-    ``regret``    normalised regret of the incumbent; NaN where the task's range is not known
-    ``spent``     budget spent so far, this trial included, in full evaluations
-    ``seconds``   what the trial would have taken; NaN where not known
-    ============= ========================================================================
+    ================= ==========================================================================
+    column            content
+    ================= ==========================================================================
+    ``agent``         name of the method
+    ``run``           name of its training run; empty for a method that does not learn
+    ``source``        where the task comes from, e.g. ``bundled``
+    ``space``         name of the search space
+    ``task``          the task, as ``str(TaskRef)``
+    ``dataset``       what identifies the task's dataset across spaces (``dataset_key``)
+    ``seed``          number of the repetition, from 0
+    ``trial``         number of the evaluation, from 1
+    ``score``         score of the trial, in ``[0, 1]``, 1 being best
+    ``metric``        the same in the main metric's own unit (worst value for a forbidden configuration)
+    ``incumbent``     best score so far
+    ``regret``        normalised regret of the incumbent; NaN where the task's range is not known
+    ``spent``         budget spent so far, this trial included, in full evaluations
+    ``fidelity``      share of a full evaluation that the trial was
+    ``seconds``       what the trial would have taken; NaN where not known
+    ``agent_seconds`` what the method took to choose it, its share where many were chosen at once;
+                      measured, so that no two runs agree on it; 0 for what all methods share
+    ================= ==========================================================================
 
     Args:
         frame: A pandas data frame with these columns; text as categoricals, counts as int64, numbers as
@@ -77,6 +80,11 @@ class RecordTable:
     def agents(self) -> tuple[str, ...]:
         """The names of the agents, sorted."""
         return tuple(sorted(map(str, self.frame["agent"].unique())))
+
+    @property
+    def reproducible(self) -> pd.DataFrame:
+        """All columns but the measured ``agent_seconds``: what two evaluations with one seed agree on bitwise."""
+        return self.frame.drop(columns="agent_seconds")
 
     @classmethod
     def concat(cls, tables: Sequence[RecordTable]) -> RecordTable:

@@ -68,19 +68,19 @@ def _caption(summary: Mapping[str, Any]) -> str:
     return (
         "Normalised regret of the incumbent, mean over tasks [95 % bootstrap interval over tasks]; lower is better. "
         f"Wins, ties and losses: tasks on which the final regret is below, equal to or above that of "
-        f"{summary['reference']}. Trials to reach: when the mean regret is at most the final one of "
+        f"{summary['reference']}; p: Wilcoxon's signed-rank test over tasks, with Holm's correction over agents. "
+        f"Trials to reach: when the mean regret is at most the final one of "
         f"{summary['reference']}."
     )
 
 
 def _least_widths(summary: Mapping[str, Any], trials: Sequence[int]) -> list[int]:
-    """Return how narrow each column may be without a broken number: a header may break between words."""
+    """Return how narrow each column may be without a broken number: the last two may break between words."""
     header, *rows = _cells(summary, trials)
-    widths = [max(map(len, (*name.split(), *column))) for name, *column in zip(header, *rows, strict=True)]
     # The names and the regrets stay in one line, headers and all.
     return [
-        max(width, len(name)) if index <= len(trials) else width
-        for index, (width, name) in enumerate(zip(widths, header, strict=True))
+        max(map(len, cells if index <= len(trials) else " ".join(cells).split()))
+        for index, cells in enumerate(zip(header, *rows, strict=True))
     ]
 
 
@@ -101,7 +101,8 @@ def _cells(summary: Mapping[str, Any], trials: Sequence[int]) -> list[list[str]]
         agent = agents[name]
         label = name if agent["runs"] == 1 else f"{name} ({agent['runs']} runs)"
         regrets = [_interval(agent["regret"][str(trial)]) for trial in trials]
-        compared = "-" if name == reference else f"{agent['wins']}/{agent['ties']}/{agent['losses']}"
+        counts = f"{agent['wins']}/{agent['ties']}/{agent['losses']}"
+        compared = "-" if name == reference else f"{counts} {_p_value(agent['corrected_p'])}"
         needed = agent["trials_to_reference"]
         rows.append([label, *regrets, compared, "never" if needed is None else str(needed)])
     return rows
@@ -111,6 +112,10 @@ def _interval(regret: Mapping[str, float | None]) -> str:
     if regret["low"] is None:
         return f"{regret['mean']:.4f}"
     return f"{regret['mean']:.4f} [{regret['low']:.4f}, {regret['high']:.4f}]"
+
+
+def _p_value(value: float) -> str:
+    return "p<0.001" if value < 0.001 else f"p={value:.3f}"
 
 
 def _plural(word: str, count: int) -> str:

@@ -107,12 +107,21 @@ class Dynamics:
         return start
 
     def reset(self, task: Tensor, draws: torch.Generator, start: Tensor | None = None) -> EpisodeState:
-        """Begin episodes.
+        """Begin episodes; see :meth:`begin`."""
+        return self.begin(task, draws, start)[0]
+
+    def begin(
+        self, task: Tensor, draws: torch.Generator, start: Tensor | None = None
+    ) -> tuple[EpisodeState, Outcome | None]:
+        """Begin episodes, and say what the evaluation at reset returned.
 
         Args:
             task: Indices into the suite, int64 ``[B]``.
             draws: Where random starts come from.
             start: Configurations to start from, ``[B, D]``; default: what the settings say.
+
+        Returns:
+            The first state, and the outcome of its evaluation; ``None`` if nothing is evaluated at reset.
         """
         batch, device = len(task), task.device
         if start is None:
@@ -142,12 +151,12 @@ class Dynamics:
             history=history,
         )
         if self.settings.start == "none":
-            return state
+            return state, None
         share = None if self.shares is None else torch.ones(batch, device=device)
         first = Proposal(u, state.active, level, share, state.fidelity_level)
-        state, _ = self._evaluate(state, first)
+        state, outcome = self._evaluate(state, first)
         state.returns = zero
-        return state
+        return state, outcome
 
     def step(self, state: EpisodeState, action: Tensor) -> tuple[EpisodeState, Outcome]:
         """Advance every episode by one trial.

@@ -68,12 +68,14 @@ class Surrogate(nn.Module, ABC):
         num_tasks: ``N``; task indices are ``0 .. N - 1``.
         num_hyperparameters: ``D``.
         fidelity: The fidelity that may be asked for, or ``None``.
+        configurations: How many different results the poorest task has, where they are a table; else ``None``.
     """
 
     metrics: tuple[Metric, ...]
     num_tasks: int
     num_hyperparameters: int
     fidelity: Fidelity | None = None
+    configurations: int | None = None
 
     @abstractmethod
     def predict(self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None = None) -> Tensor:

@@ -57,6 +57,7 @@ class TableSurrogate(Surrogate):
         counts = torch.bincount(task, minlength=num_tasks)
         if int(counts.min()) == 0:
             raise InvalidSettingError(f"Task {int(counts.argmin())} of the table has no row.")
+        self.configurations = int(counts.min())
         longest = int(counts.max())
         rows = torch.zeros(num_tasks, longest, self.num_hyperparameters)
         results = torch.zeros(num_tasks, longest, len(self.metrics))

@@ -1,0 +1,222 @@
+"""The folder of an evaluation: what it holds, whose results it holds, and the report of several."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from agents.comparison import Comparison
+from hpo_gym.errors import DataIntegrityError, DataMissingError, InvalidSettingError
+from hpo_gym.evaluation import (
+    ConfigurationTable,
+    EvaluationResult,
+    RecordTable,
+    comparison_markdown,
+    summarise,
+)
+from hpo_gym.evaluation.report import write_report
+from hpo_gym.sources.bundle_files import write_atomic
+
+__all__ = ["EvaluationFolder", "report_of_folders"]
+
+# How many settings a message names.
+_MOST_SHOWN = 4
+# Of two settings with one value, the one to name; and what changes no result.
+_NAMED_ELSEWHERE = ("env.split", "env.budget")
+_NO_PROPERTY = ("output", "overwrite", "workers", "report")
+# What evaluations must agree on to be shown in one report; the space and its data may differ.
+_ONE_REPORT = ("protocol", "split", "seeds", "seed", "budget", "initial_points")
+_ONE_REPORT_ENV = ("protocol", "start", "start_configuration", "multi_fidelity", "min_fidelity")
+
+
+class EvaluationFolder:
+    """What an evaluation leaves behind.
+
+    ========================== ==========================================================
+    file                       content
+    ========================== ==========================================================
+    ``records.parquet``        every trial (:class:`~hpo_gym.evaluation.RecordTable`)
+    ``configurations.parquet`` every configuration, in the same order
+    ``result.json``            settings, hashes of the data, versions, summary, failures
+    ``table.md``               the summary as a table
+    ``report.html``            everything for a reader, in one file
+    ``figures/``               its figures as PNG and SVG
+    ``cells.sqlite``           played episodes: what a killed evaluation goes on from
+    ========================== ==========================================================
+
+    Args:
+        path: The folder.
+        settings: Settings of the evaluation, nothing left open, as JSON gives them back.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        self.path, self.settings = path, settings
+
+    @property
+    def cells(self) -> Path:
+        """The file of played episodes."""
+        return self.path / "cells.sqlite"
+
+    @staticmethod
+    def settings_of(values: Mapping[str, Any], comparison: Comparison) -> dict[str, Any]:
+        """Return the settings of a comparison as plain values."""
+        rules = comparison.rules
+        chosen = {
+            "agents": list(dict.fromkeys(contender.name for contender in comparison.contenders)),
+            "run": list(comparison.config.runs),
+            "seeds": rules.seeds,
+            "budget": rules.budget,
+            "initial_points": rules.initial_points,
+            "trials": list(comparison.trials),
+            "reference": comparison.reference,
+            "env": comparison.environment(),
+        }
+        settings: dict[str, Any] = json.loads(json.dumps({**values, **chosen}, default=str))
+        return settings
+
+    def require_same_settings(self) -> None:
+        """Refuse to replace the result of an evaluation with other settings.
+
+        Raises:
+            InvalidSettingError: Naming what differs.
+        """
+        path = self.path / "result.json"
+        if not path.exists():
+            return
+        remedy = "Write elsewhere with output=<folder>, or replace it with overwrite=true."
+        try:
+            theirs = _compared(json.loads(path.read_text(encoding="utf-8"))["settings"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise InvalidSettingError(
+                f"{path} holds something else than the result of an evaluation. {remedy}"
+            ) from error
+        mine = _compared(self.settings)
+        different = [key for key in sorted({*mine, *theirs}) if mine.get(key) != theirs.get(key)]
+        if different:
+            shown = [f"{key}: {theirs.get(key)} against {mine.get(key)}" for key in different[:_MOST_SHOWN]]
+            more = f"; {len(different) - _MOST_SHOWN} more" if len(different) > _MOST_SHOWN else ""
+            raise InvalidSettingError(
+                f"{path} holds the result of other settings (its own against the new ones: {'; '.join(shown)}{more}). "
+                f"{remedy}"
+            )
+
+    def write(self, comparison: Comparison, result: EvaluationResult, provenance: Mapping[str, Any]) -> dict[str, Any]:
+        """Write every file but the cells; return the summary.
+
+        With failures there is no summary: what is missing would be dropped silently.
+        """
+        result.records.to_parquet(self.path / "records.parquet")
+        result.configurations.to_parquet(self.path / "configurations.parquet")
+        failures = [asdict(failure) for failure in result.failures]
+        head = {"settings": self.settings, **provenance, "training_evaluations": dict(comparison.training_evaluations)}
+        summary: dict[str, Any] = {}
+        if not failures:
+            seed = comparison.rules.seed
+            summary = summarise(result.records, comparison.reference, comparison.trials, seed=seed)
+            write_atomic(self.path / "table.md", comparison_markdown(summary).encode())
+            write_report(
+                result.records,
+                self.path,
+                reference=comparison.reference,
+                split=comparison.rules.split,
+                settings={**self.settings, **provenance},
+                configurations=result.configurations,
+                seed=seed,
+            )
+        content = {**head, **summary, "failures": failures}
+        write_atomic(self.path / "result.json", (json.dumps(content, indent=1, default=str) + "\n").encode())
+        return summary
+
+
+def report_of_folders(root: Path, output: Path, reference: str | None) -> tuple[Path, dict[str, Any]]:
+    """Write one report of all evaluations below a folder.
+
+    Args:
+        root: An evaluation's folder, or one that holds several, of other spaces or agents.
+        output: Where the report goes.
+        reference: Agent that the others are compared with; ``None``: that of the evaluations.
+
+    Returns:
+        The page, and the summary it shows.
+
+    Raises:
+        DataMissingError: If there is no evaluation.
+        InvalidSettingError: If evaluations of different protocols or budgets are mixed, or one is incomplete.
+    """
+    paths = sorted(root.rglob("result.json"))
+    folders = [path.parent for path in paths if (path.parent / "records.parquet").exists()]
+    if not folders:
+        raise DataMissingError(
+            f"There is no evaluation in report={root}: no folder in it holds result.json and records.parquet. Make one "
+            "with `python evaluate.py agents=[random] env.space=rpart`."
+        )
+    results = [_result(folder) for folder in folders]
+    _require_one_protocol(folders, results)
+    records = RecordTable.concat([RecordTable.from_parquet(folder / "records.parquet") for folder in folders])
+    chosen = reference or str(results[0]["settings"]["reference"])
+    first = results[0]["settings"]
+    summary = summarise(records, chosen, seed=int(first["seed"]))
+    configurations = None
+    if len(folders) == 1:
+        configurations = ConfigurationTable.from_parquet(folders[0] / "configurations.parquet")
+    sources = {
+        f"evaluation {folder.relative_to(root)}": result["settings"]
+        for folder, result in zip(folders, results, strict=True)
+    }
+    page = write_report(
+        records,
+        output,
+        reference=chosen,
+        split=str(first["split"]),
+        settings=results[0] if len(folders) == 1 else sources,
+        configurations=configurations,
+        seed=int(first["seed"]),
+    )
+    return page, summary
+
+
+def _result(folder: Path) -> dict[str, Any]:
+    path = folder / "result.json"
+    try:
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if result["failures"]:
+            first = result["failures"][0]
+            raise InvalidSettingError(
+                f"{path}: the evaluation is incomplete: {len(result['failures'])} failure(s), the first being agent "
+                f"{first['agent']!r}, task {first['task']}, seed {first['seed']}. Run the same command again: what "
+                "failed is tried again."
+            )
+        _compared(result["settings"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InvalidSettingError):
+            raise
+        raise DataIntegrityError(f"{path} is no result of an evaluation ({error}). Evaluate again.") from error
+    return result
+
+
+def _require_one_protocol(folders: Sequence[Path], results: Sequence[Mapping[str, Any]]) -> None:
+    def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
+        shared = {f"env.{name}": settings["env"].get(name) for name in _ONE_REPORT_ENV}
+        return {name: settings.get(name) for name in _ONE_REPORT} | shared
+
+    first = identity(results[0]["settings"])
+    for folder, result in zip(folders[1:], results[1:], strict=True):
+        other = identity(result["settings"])
+        different = [f"{name}: {first[name]} against {other[name]}" for name in first if first[name] != other[name]]
+        if different:
+            raise InvalidSettingError(
+                f"{folders[0]} and {folder} cannot be in one report: they differ in {'; '.join(different)}. Report "
+                "them one by one, or evaluate again with the same settings."
+            )
+
+
+def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides a result, however it was written."""
+    of_env = {f"env.{name}": value for name, value in settings["env"].items()}
+    flat = {name: value for name, value in settings.items() if name != "env"} | of_env
+    flat["agents"] = sorted(flat["agents"] or ())
+    flat["run"] = [str(Path(path).resolve()) for path in flat["run"]]
+    return {name: value for name, value in flat.items() if name not in (*_NO_PROPERTY, *_NAMED_ELSEWHERE)}

@@ -1,0 +1,83 @@
+"""A portfolio played in order: the baseline that keeps claims of transfer honest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from agents.greedy_portfolio import greedy_portfolio
+from agents.populations import HistoryAgent, Trials
+from agents.problem import Problem
+from hpo_gym.errors import InvalidSettingError, require_integer
+
+__all__ = ["Portfolio", "PortfolioConfig"]
+
+
+@dataclass(frozen=True)
+class PortfolioConfig:
+    """Configuration of :class:`Portfolio`.
+
+    Args:
+        candidates: Configurations that the portfolio is chosen from, beside the default.
+        refinements: Rounds in which half of them are drawn as neighbours of what is best on a training task so far;
+            0: all are random.
+        after_default: Whether the default counts as evaluated already, as it is with ``start="default"``; ``False``
+            where episodes start elsewhere.
+
+    Raises:
+        InvalidSettingError: For an impossible value.
+    """
+
+    candidates: int = 4096
+    refinements: int = 4
+    after_default: bool = True
+
+    def __post_init__(self) -> None:
+        require_integer("candidates", self.candidates, 1, "the portfolio is chosen from them")
+        require_integer("refinements", self.refinements, 0)
+        if not isinstance(self.after_default, bool):
+            raise InvalidSettingError(f"after_default={self.after_default!r} must be True or False.")
+
+
+class Portfolio(HistoryAgent):
+    """Configurations that complement each other on the training tasks, one after the other, blind to the scores.
+
+    Every trial plays the first entry that the history does not show: whatever an episode starts with, the first
+    action plays entry 0, and an entry that was the start is not paid for twice. See
+    :func:`~agents.greedy_portfolio.greedy_portfolio` for how entries are chosen; there are as many as the budget, so
+    that random legal configurations follow only where fewer candidates differ.
+    """
+
+    name: ClassVar[str] = "portfolio"
+    uses_training_tasks: ClassVar[bool] = True
+    config: PortfolioConfig
+
+    #: The entries in order, inactive hyperparameters 0, float32 ``[K, D]``.
+    points: Tensor
+    #: Evaluations on training tasks that choosing them took.
+    training_evaluations: int = 0
+
+    def prepare(self, problem: Problem) -> None:
+        training = problem.require_training(self.name)
+        super().prepare(problem)
+        before = training.evaluations
+        points = greedy_portfolio(
+            problem,
+            training,
+            problem.budget,
+            candidates=self.config.candidates,
+            refinements=self.config.refinements,
+            seed=self.seed,
+            after_default=self.config.after_default,
+        )
+        self.training_evaluations = training.evaluations - before
+        self.points = points.to(self.device)
+
+    def propose(self, trials: Trials, draws: torch.Generator) -> Tensor:
+        played = trials.tried(self.points)
+        # argmin returns the first of equal values.
+        following = self.points[played.int().argmin(1)]
+        return torch.where(played.all(1)[:, None], self.space.sample(len(following), draws), following)

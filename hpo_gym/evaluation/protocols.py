@@ -1,0 +1,118 @@
+"""Evaluation protocols by name: which tasks are played, and what a method may have learned before.
+
+Results of different protocols say different things; a report refuses to mix them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from hpo_gym.errors import InvalidSettingError, unknown_name
+
+__all__ = ["PROTOCOLS", "Knowledge", "Protocol", "find_protocol"]
+
+#: What a method may have learned from: training tasks of the space itself, of other spaces only, or nothing.
+Knowledge = Literal["same-space", "other-spaces", "none"]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What an evaluation is.
+
+    Args:
+        name: Its name.
+        description: What it measures, in a sentence.
+        knowledge: What a method may have learned from before.
+        environment: The registered id whose objective and episodes it takes, if nothing else is asked for.
+        splits: Split protocol: ``dataset-disjoint`` or ``per-space``.
+        split: The tasks that are played.
+        budget: Full evaluations per episode, if nothing else is asked for.
+        seeds: Repetitions per task, if nothing else is asked for.
+        settings: Fields of :class:`~hpo_gym.mdp.EpisodeSettings` that belong to it.
+        initial_points: See :class:`~hpo_gym.evaluation.Rules`.
+        needs: Why it cannot be run in this version; empty if it can.
+    """
+
+    name: str
+    description: str
+    knowledge: Knowledge
+    environment: str = "HPO-OpenML-v0"
+    splits: str = "dataset-disjoint"
+    split: str = "test"
+    budget: int = 50
+    seeds: int = 5
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    initial_points: int = 0
+    needs: str = ""
+
+    def require_runnable(self) -> Protocol:
+        """Return itself if it can be run.
+
+        Raises:
+            InvalidSettingError: If this version only defines it.
+        """
+        if self.needs:
+            ready = ", ".join(protocol.name for protocol in PROTOCOLS.values() if not protocol.needs)
+            raise InvalidSettingError(f"protocol={self.name} is a definition only: {self.needs} Run one of {ready}.")
+        return self
+
+
+_ALL = (
+    Protocol(
+        "openml-transfer",
+        "Learn on the training datasets of a search space, be tested on datasets that are training data of no space.",
+        knowledge="same-space",
+    ),
+    Protocol(
+        "openml-zero-shot",
+        "Neither the search space nor the datasets were seen: what is learned has to come from other spaces.",
+        knowledge="other-spaces",
+    ),
+    Protocol(
+        "single-task",
+        "No data from before: every task is solved from scratch.",
+        knowledge="none",
+    ),
+    Protocol(
+        "multi-fidelity",
+        "As openml-transfer, and every trial chooses its share of a full evaluation, and pays it.",
+        knowledge="same-space",
+        environment="HPO-OpenMLMultiFidelity-v0",
+        settings={"multi_fidelity": True},
+    ),
+    Protocol(
+        "grpoformer-36",
+        "Six model families on six OpenML tasks, trained live, as in the paper of GRPOformer (arXiv 2509.17105).",
+        knowledge="none",
+        environment="HPO-Live-v0",
+        needs="its models are trained live, and live environments come with a later version "
+        "(hpo_gym.evaluation.published.GRPOFORMER_36 holds spaces, tasks and budgets).",
+    ),
+    Protocol(
+        "hpob-v3",
+        "The official meta-test tasks of HPO-B v3 (arXiv 2106.06257): 16 spaces, 86 datasets, 5 initial points, "
+        "100 trials; its training tasks overlap with the test tasks of other spaces.",
+        knowledge="same-space",
+        splits="per-space",
+        budget=105,
+        initial_points=5,
+        needs="its tables are not part of this version (hpo_gym.evaluation.published holds its definition and the "
+        "published curves: `python -m hpo_gym.evaluation.published`).",
+    ),
+)
+
+#: Every protocol by name.
+PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _ALL}
+
+
+def find_protocol(name: str) -> Protocol:
+    """Return the protocol called ``name``.
+
+    Raises:
+        UnknownNameError: If there is none, with the closest name.
+    """
+    if name not in PROTOCOLS:
+        raise unknown_name("protocol", name, PROTOCOLS)
+    return PROTOCOLS[name]

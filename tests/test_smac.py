@@ -1,0 +1,261 @@
+"""SMAC behind our interface: the suggestions of plain SMAC3, no traces of it, and small spaces."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from agents.base import Interface
+from agents.problem import Problem
+from agents.sequential import Trial
+from agents.smac import SMAC, SMACConfig, SMACOptimizer, reproducible_maximizer
+from hpo_gym.envs import HPOVectorEnv
+from hpo_gym.errors import InvalidSettingError
+from hpo_gym.seeding import generator
+from hpo_gym.spaces import SearchSpace
+from hpo_gym.spaces.spec import Column, SpaceSpec
+from hpo_gym.tasks.suite import TaskSuite
+from hpo_gym.testing import AgentCase
+from hpo_gym.testing.tiny import TINY_SUITES
+
+smac = pytest.importorskip("smac", reason="needs smac: pip install -e '.[smac]'")
+
+#: Without a model, which takes SMAC half a second to train and search.
+DESIGN_ONLY = SMACConfig(initial_share=1.0)
+
+
+class TestSMAC(AgentCase):
+    """The published contract, with fewer rows: each is a SMAC of its own."""
+
+    @pytest.fixture
+    def make_vector_env(self):
+        return lambda num_envs: HPOVectorEnv(
+            min(num_envs, 2),
+            source=TINY_SUITES["quadratic"](),
+            split="all",
+            action="continuous",
+            observation="history",
+            budget=10,
+            start="random",
+        )
+
+    @pytest.fixture
+    def make_agent(self):
+        def make(env: HPOVectorEnv, seed: int) -> SMAC:
+            agent = SMAC(SMACConfig(), Interface.of(env), seed)
+            agent.prepare(Problem.of(env))
+            return agent
+
+        return make
+
+
+def problem_of(suite: TaskSuite, budget: int = 12) -> Problem:
+    return Problem(SearchSpace(suite.space.spec), budget)
+
+
+def evaluated(suite: TaskSuite, number: int, u: Tensor) -> Trial:
+    """Return the trial of a configuration on the first task, as an environment shows it."""
+    u = suite.space.snap(u.float()[None])
+    active = suite.space.active(u)
+    score = suite.evaluate(torch.zeros(1, dtype=torch.int64), u, active).score * suite.space.legal(u)
+    shown = (u * active)[0].double()
+    return Trial(number, shown, active[0], suite.space.to_dicts(shown[None])[0], float(score), 1.0)
+
+
+def played(optimizer: SMACOptimizer, suite: TaskSuite, trials: int) -> list[Trial]:
+    """Play one episode from the default configuration."""
+    history = [evaluated(suite, 0, suite.space.default())]
+    optimizer.tell(history[0])
+    for number in range(1, trials):
+        history.append(evaluated(suite, number, optimizer.ask().u))
+        optimizer.tell(history[-1])
+    return history
+
+
+@pytest.mark.parametrize("name", ["quadratic", "conditional"])
+def test_suggestions_are_those_of_plain_smac(name, tmp_path):
+    """The facade as a user makes it, told the same start; only the order of its local searches is ours, too."""
+    suite, budget, seed = TINY_SUITES[name](), 14, 3
+    ours = played(SMACOptimizer(SMACConfig(), problem_of(suite, budget), seed), suite, budget)
+
+    configspace = suite.space.to_configspace()
+    scenario = smac.Scenario(
+        configspace, deterministic=True, n_trials=budget, seed=seed, output_directory=tmp_path / "plain"
+    )
+    facade = smac.HyperparameterOptimizationFacade(
+        scenario, acquisition_maximizer=reproducible_maximizer(scenario), logging_level=False
+    )
+    start = smac.runhistory.TrialInfo(configspace.get_default_configuration(), seed=0)
+    facade.tell(start, smac.runhistory.TrialValue(cost=1.0 - ours[0].score))
+    for trial in ours[1:]:
+        info = facade.ask()
+        plain = evaluated(suite, trial.number, suite.space.from_dicts([dict(info.config)])[0])
+        torch.testing.assert_close(trial.u, plain.u, atol=1e-6, rtol=0)
+        assert torch.equal(trial.active, plain.active)
+        facade.tell(info, smac.runhistory.TrialValue(cost=1.0 - plain.score))
+
+
+def test_a_setting_changes_what_is_suggested():
+    suite = TINY_SUITES["quadratic"]()
+    runs = {
+        name: torch.stack([trial.u for trial in played(SMACOptimizer(config, problem_of(suite), 0), suite, 9)])
+        for name, config in {
+            "default": SMACConfig(),
+            "trees": SMACConfig(trees=3),
+            "initial_per_hyperparameter": SMACConfig(initial_per_hyperparameter=1),
+            "initial_share": SMACConfig(initial_share=0.5),
+            "random_probability": SMACConfig(random_probability=1.0),
+            "retrain_after": SMACConfig(retrain_after=1),
+        }.items()
+    }
+    for name, run in runs.items():
+        assert name == "default" or not torch.equal(run, runs["default"]), name
+
+
+def test_the_model_finds_the_bottom_of_a_bowl():
+    suite = TINY_SUITES["quadratic"]()
+    config = SMACConfig(retrain_after=1, random_probability=0.0)
+    found = max(trial.score for trial in played(SMACOptimizer(config, problem_of(suite, 24), 0), suite, 24))
+    random = [evaluated(suite, 0, u).score for u in suite.space.sample(24 * 20, generator(0, "test"))]
+    best = torch.tensor(random).view(20, 24).amax(1)
+    assert found > float(best.median())
+
+
+def test_it_suggests_legal_configurations_and_never_one_twice():
+    suite = TINY_SUITES["conditional"]()
+    history = played(SMACOptimizer(DESIGN_ONLY, problem_of(suite, 40), 1), suite, 40)
+    assert len({tuple(trial.u.tolist()) for trial in history}) == 40
+    assert all(trial.score > 0.0 for trial in history), "a forbidden configuration"
+    assert {len(trial.configuration) for trial in history} == {3, 4, 5}, "every kernel was tried"
+
+
+def test_bounds_that_configspace_rounds_stay_inside():
+    columns = (
+        Column("a", "float", 1 / 3, 2 / 3, False, (), 1 / 3),
+        Column("b", "float", 1e-7 / 3, 1 / 3, True, (), 1e-7 / 3),
+        Column("c", "ordinal", choices=(1, 10, 100), default=10, upper=2),
+        Column("d", "constant", choices=("only",), default="only"),
+    )
+    space = SearchSpace(SpaceSpec(columns, {}))
+    optimizer = SMACOptimizer(DESIGN_ONLY, Problem(space, 8), 0)
+    for number, u in enumerate((space.default(), torch.ones(4), torch.zeros(4))):
+        shown = space.snap(u.float()[None])[0].double()
+        values = space.to_dicts(shown[None])[0]
+        optimizer.tell(Trial(number, shown, torch.ones(4, dtype=torch.bool), values, 0.1 * number, 1.0))
+    assert len(optimizer._facade.runhistory) == 3
+    for _ in range(4):
+        asked = optimizer.ask()
+        assert 0.0 <= float(asked.u.min()) <= float(asked.u.max()) <= 1.0
+        shown = space.snap(asked.u.float()[None])[0].double()
+        values = space.to_dicts(shown[None])[0]
+        optimizer.tell(Trial(3, shown, torch.ones(4, dtype=torch.bool), values, 0.5, 1.0))
+
+
+def test_a_small_space_is_exhausted_and_then_drawn_from_at_random():
+    columns = tuple(Column(name, "categorical", choices=("x", "y"), default="x", upper=1) for name in "ab")
+    space = SearchSpace(SpaceSpec(columns, {}))
+    optimizer = SMACOptimizer(SMACConfig(retrain_after=1), Problem(space, 12), 0)
+    seen = []
+    for number in range(12):
+        u = space.snap(optimizer.ask().u.float()[None])[0].double()
+        seen.append(tuple(u.tolist()))
+        values = space.to_dicts(u[None])[0]
+        optimizer.tell(Trial(number, u, torch.ones(2, dtype=torch.bool), values, float(u.mean()), 1.0))
+    assert len(set(seen[:4])) == 4 and set(seen[4:]) <= set(seen[:4]) and len(set(seen[4:])) > 1
+
+
+def test_it_leaves_no_files_and_says_nothing(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    root = (logging.root.level, list(logging.root.handlers))
+    suite = TINY_SUITES["quadratic"]()
+    optimizer = SMACOptimizer(SMACConfig(retrain_after=1), problem_of(suite, 6), 0)
+    assert not list(scratch.iterdir())
+    played(optimizer, suite, 6)
+    assert [path.name for path in tmp_path.rglob("*")] == ["scratch"]
+    assert (logging.root.level, list(logging.root.handlers)) == root
+    assert logging.getLogger("smac").level == logging.NOTSET
+    assert capfd.readouterr() == ("", "")
+
+
+def test_somebody_who_wants_to_hear_smac_does(caplog):
+    with caplog.at_level(logging.INFO, logger="smac"):
+        SMACOptimizer(SMACConfig(), problem_of(TINY_SUITES["quadratic"]()), 0)
+        assert logging.getLogger("smac").level == logging.INFO
+    assert any("initial" in record.message for record in caplog.records)
+
+
+_EPISODE = """
+import test_smac
+suite = test_smac.TINY_SUITES["quadratic"]()
+optimizer = test_smac.SMACOptimizer(test_smac.SMACConfig(retrain_after=2), test_smac.problem_of(suite), 4)
+print([trial.u.tolist() for trial in test_smac.played(optimizer, suite, 9)])
+"""
+
+
+def test_one_seed_suggests_the_same_in_every_process():
+    """SMAC3 by itself does not: the order of a set of its configurations is another one in every process."""
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", _EPISODE],
+            env=os.environ | {"PYTHONHASHSEED": str(seed), "PYTHONPATH": path},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for seed in (1, 2)
+    ]
+    printed = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert printed[0] == printed[1] and printed[0].count("[") == 10
+
+
+def test_a_prepared_agent_can_be_sent_to_another_process():
+    env = HPOVectorEnv(
+        1, source=TINY_SUITES["quadratic"](), split="all", action="continuous", observation="history", budget=8
+    )
+    agent = SMAC(DESIGN_ONLY, Interface.of(env))
+    agent.prepare(Problem.of(env))
+    observation, _ = env.reset(seed=0)
+    copy = pickle.loads(pickle.dumps(agent))
+    actions = [one.act(observation, None, generator(0, "test")) for one in (agent, copy)]
+    assert torch.equal(*actions)
+
+
+def test_without_the_package_it_says_how_to_get_it(monkeypatch):
+    env = HPOVectorEnv(
+        1, source=TINY_SUITES["quadratic"](), split="all", action="continuous", observation="history", budget=8
+    )
+    monkeypatch.setitem(sys.modules, "smac", None)
+    with pytest.raises(InvalidSettingError, match=r"pip install 'hpo_gym\[smac\]'.*make install"):
+        SMAC(SMACConfig(), Interface.of(env)).prepare(Problem.of(env))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("trees", 0),
+        ("initial_per_hyperparameter", 0),
+        ("initial_share", 0.0),
+        ("initial_share", 1.5),
+        ("random_probability", -0.1),
+        ("random_probability", float("nan")),
+        ("retrain_after", 0),
+    ],
+)
+def test_an_impossible_setting_is_named(field: str, value: Any):
+    with pytest.raises(InvalidSettingError, match=field):
+        SMACConfig(**{field: value})

@@ -16,6 +16,7 @@ from agents.networks import seeded
 from agents.problem import Problem, TrainingTasks
 from agents.registry import AGENTS, find_agent, find_trainable, trainable_names
 from agents.replay import ReplayBuffer, Transitions
+from agents.successive_halving import MultiFidelityAgent
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError, UnknownNameError
 from hpo_gym.seeding import generator
@@ -52,9 +53,11 @@ def name(request: pytest.FixtureRequest) -> str:
 def bowl_environment(name: str, num_envs: int) -> HPOVectorEnv:
     """Return a bowl whose centre the meta-features tell, with the actions and observations an agent prefers."""
     agent = find_agent(name).agent
+    cheap = issubclass(agent, MultiFidelityAgent)
     return HPOVectorEnv(
         num_envs,
-        source=TINY_SUITES["quadratic"](),
+        source=TINY_SUITES["fidelity" if cheap else "quadratic"](),
+        multi_fidelity=cheap,
         split="all",
         action=agent.action_kinds[0],
         observation=agent.observation_kinds[0],

@@ -93,10 +93,10 @@ def repeated(one: Trials, rows: int) -> Trials:
 
 @every_agent
 def test_no_proposal_is_forbidden(kind):
-    env = environment("conditional", 64, budget=40)
+    env = environment("conditional", 100, budget=26)
     agent, draws = make(kind, env), generator(0, "test")
     observation, _ = env.reset(seed=0)
-    for _ in range(39):
+    for _ in range(25):
         observation, _, _, _, info = env.step(agent.act(observation, None, draws))
         assert bool(info["legal"].all())
 
@@ -104,11 +104,11 @@ def test_no_proposal_is_forbidden(kind):
 @every_agent
 @pytest.mark.parametrize("start", ["none", "default"])
 def test_nothing_is_remembered_between_calls(kind, start):
-    env = environment("conditional", 8, budget=30, start=start)
+    env = environment("conditional", 8, budget=16, start=start)
     played, untouched = make(kind, env), make(kind, env)
     observation, _ = env.reset(seed=0)
     draws = generator(0, "test")
-    for step in range(28):
+    for step in range(14):
         before = {name: block.clone() for name, block in observation.items()}
         action = played.act(observation, None, draws)
         assert all(torch.equal(before[name], block) for name, block in observation.items())
@@ -131,14 +131,15 @@ def test_every_evaluation_is_a_full_one(kind):
 @every_agent
 def test_a_seed_repeats_every_record_and_another_does_not(kind):
     def records(seed: int) -> Any:
-        env = environment("conditional", 1, budget=16)
+        env = environment("conditional", 1, budget=14)
         contender = as_contender(make(kind, env))
-        frame = evaluate(contender, env.suite, split="all", seeds=3, seed=seed, budget=16).frame
+        frame = evaluate(contender, env.suite, split="all", seeds=2, seed=seed, budget=14).frame
         return frame.drop(columns="agent_seconds", errors="ignore")
 
-    assert records(0).equals(records(0))
+    first = records(0)
+    assert first.equals(records(0))
     if kind not in (DefaultOnly, Portfolio):  # what these play is no matter of chance
-        assert not records(0)["score"].equals(records(1)["score"])
+        assert not first["score"].equals(records(1)["score"])
 
 
 @every_agent
@@ -383,11 +384,11 @@ def test_local_search_avoids_what_was_tried():
     agent.prepare(dataclasses.replace(Problem.of(env), space=space))
     grid = torch.tensor(list(itertools.product([1 / 6, 0.5, 5 / 6], repeat=2)))
     tried = trials_of(grid[:7], [0.9] + [0.1] * 6)
-    drawn = torch.cat([agent.propose(tried, generator(seed, "test")) for seed in range(300)])
+    drawn = agent.propose(repeated(tried, 2_000), generator(0, "test"))
     again = (torch.cdist(drawn[None], grid[None, :7], p=float("inf")) < 1e-6).any(2).float().mean()
     # What is new differs in both choices, which one draw in four does, and in x it is "c", which is every second of
     # those: all eight draws miss it with probability (7/8)^8 = 0.34, and the first alone with 7/8.
-    assert float(again) == pytest.approx(0.344, abs=0.09)
+    assert float(again) == pytest.approx(0.344, abs=0.03)
 
 
 def test_random_share_is_the_share_of_random_configurations():
@@ -452,13 +453,13 @@ def bowl(dimension: int, count: int) -> TaskSuite:
 def test_it_does_as_well_as_scipy(dimension, rate):
     from scipy.optimize import differential_evolution
 
-    suite, generations, size = bowl(dimension, 30), 14, 10
+    suite, generations, size = bowl(dimension, 25), 12, 10
     budget = size * generations
     env = HPOVectorEnv(
         1, source=suite, split="all", action="continuous", observation="history", start="none", budget=budget
     )
     agent = make(DifferentialEvolution, env, config=DifferentialEvolutionConfig(size, 0.5, rate))
-    records = evaluate(as_contender(agent), suite, split="all", seeds=5, budget=budget, settings={"start": "none"})
+    records = evaluate(as_contender(agent), suite, split="all", seeds=3, budget=budget, settings={"start": "none"})
     ours = records.frame.loc[records.frame["trial"] == budget, "incumbent"]
     errors = []
     for index, centre in enumerate(suite.surrogate.centres.double().numpy()):

@@ -9,8 +9,9 @@ import gymnasium as gym
 import pytest
 
 from hpo_gym import register_card
+from hpo_gym.documents import fill_document
 from hpo_gym.errors import UnknownNameError
-from hpo_gym.fitting.report import TABLES, fill_document, main
+from hpo_gym.fitting.report import TABLES, main
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -35,7 +36,7 @@ def test_a_stale_document_is_found_and_repaired(tmp_path):
     text = path.read_text()
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "`rpart`" in text
     with pytest.raises(UnknownNameError, match="splits"):
-        fill_document("<!-- split:begin --><!-- split:end -->")
+        fill_document("<!-- split:begin --><!-- split:end -->", TABLES)
 
 
 def test_the_example_of_a_policy_of_ones_own_runs_verbatim(capsys):

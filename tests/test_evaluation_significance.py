@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -22,6 +23,14 @@ from hpo_gym.evaluation import (
     pairwise_tests,
     wins_ties_losses,
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def little_garbage() -> Iterator[None]:
+    """Leave what is loaded out of garbage collections: statsmodels runs one at every correction."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def curves_of(finals: Mapping[str, Sequence[float]]) -> RegretCurves:
@@ -168,20 +177,25 @@ def test_paired_tests_are_those_of_scipy_and_statsmodels(tasks: int) -> None:
         assert tests[name].corrected_p == pytest.approx(holm, abs=1e-12)
 
 
-@settings(max_examples=20)
-@given(st.lists(st.sampled_from([-0.3, -0.2, -0.1, 0.1, 0.2, 0.3]), min_size=1, max_size=7))
+@pytest.mark.parametrize(
+    "gaps", [[-0.1, -0.1], [0.1, -0.1, 0.3], [-0.2, -0.2, -0.1, 0.3, -0.3, -0.3], [0.1, 0.1, 0.1, 0.2, -0.2, 0.3, 0.3]]
+)
 def test_shared_ranks_are_exact_like_scipys_list_of_all_sign_patterns(gaps: list[float]) -> None:
     test = pairwise_tests(curves_of({"a": 0.5 + np.array(gaps), "r": [0.5] * len(gaps)}), "r")["a"]
     reference = scipy.stats.wilcoxon(np.array(gaps), method=scipy.stats.PermutationMethod())
     assert (test.statistic, test.p_value) == pytest.approx((reference.statistic, reference.pvalue), abs=1e-12)
 
 
-def test_shared_ranks_of_many_tasks_are_near_the_normal_approximation() -> None:
-    gaps = np.random.default_rng(2).integers(-3, 6, 45) / 10.0
+def test_shared_ranks_of_many_tasks_are_exact_where_scipy_approximates() -> None:
+    draws = np.random.default_rng(2)
+    gaps = draws.integers(-3, 6, 45) / 10.0
     test = pairwise_tests(curves_of({"a": 0.5 + gaps, "r": [0.5] * 45}), "r")["a"]
-    reference = scipy.stats.wilcoxon(gaps.round(8), method="asymptotic", correction=True)
-    assert test.ties == (gaps == 0.0).sum() and test.statistic == reference.statistic
-    assert test.p_value == pytest.approx(reference.pvalue, rel=0.1)
+    ranks = scipy.stats.rankdata(abs(gaps[gaps != 0.0]).round(8))
+    assert test.ties == 45 - len(ranks)
+    # Under the null every sign is a coin: count how often 200,000 throws are as one-sided.
+    sums = draws.choice([0.0, 1.0], (200_000, len(ranks))) @ ranks
+    expected = 2.0 * (sums <= test.statistic).mean()
+    assert test.p_value == pytest.approx(expected, abs=4.0 * np.sqrt(2.0 * expected / 200_000))
 
 
 def test_noise_of_a_sum_makes_no_difference_of_its_own_rank() -> None:
@@ -226,7 +240,7 @@ def test_a_missing_library_comes_with_the_remedy(module: str, call, monkeypatch:
 NAMES = ("alpha", "beta", "gamma", "delta")
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(st.integers(2, 12), st.integers(0, 2**31), st.permutations(NAMES))
 def test_permuting_tasks_or_agents_changes_nothing(tasks: int, seed: int, names: list[str]) -> None:
     draws = np.random.default_rng(seed)

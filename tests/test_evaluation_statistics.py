@@ -160,6 +160,46 @@ def test_the_summary_holds_plain_numbers_by_agent() -> None:
     assert json.loads(json.dumps(one_task, allow_nan=False))["agents"]["a"]["regret"]["2"]["low"] is None
 
 
+def test_the_summary_holds_every_metric_and_test() -> None:
+    tasks, random = TWO_AGENTS["a", ""], [[0.9, 0.9, 0.8, 0.7]] * 3
+    episodes = {**TWO_AGENTS, ("random", ""): random, ("a", "again"): tasks}
+    records = table(episodes | {("b", "again"): TWO_AGENTS["b", ""], ("random", "again"): random})
+    known = RecordTable(records.frame.assign(seconds=2.0, agent_seconds=0.5))
+    summary = summarise(known, "random", [1, 4], resamples=200)
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+    a, reference = summary["agents"]["a"], summary["agents"]["random"]
+    # Final regrets of six episodes: .1 .1 .2 .2 .8 .8; without one at either end (.1 + .2 + .2 + .8) / 4.
+    assert a["iqm"]["4"]["mean"] == pytest.approx(0.325)
+    # Both runs are the same: with other seeds nothing would move.
+    assert a["iqm"]["4"]["low"] == a["iqm"]["4"]["high"] == pytest.approx(0.325)
+    # Means over trials: 1.3 / 4, 1.5 / 4, 2.8 / 4.
+    assert a["area_under_curve"]["mean"] == pytest.approx(5.6 / 12)
+    assert a["area_under_curve"]["low"] < 5.6 / 12 < a["area_under_curve"]["high"]
+    assert a["log_regret"]["mean"] == pytest.approx(np.log10(0.1 * 0.2 * 0.8) / 3)
+    # Final ranks of a: 1, tied with b for 1.5, and 3 behind b and random.
+    assert a["mean_rank"]["4"] == pytest.approx(5.5 / 3) and reference["mean_rank"]["1"] == pytest.approx(8.5 / 3)
+    # Differences -.6 -.5 +.1: the positive rank sum is 1, and two of eight sign patterns are as low.
+    assert (a["wins"], a["ties"], a["losses"], a["p_value"]) == (2, 0, 1, 0.5)
+    # b wins all: 2 / 8 doubled by Holm; .5 of a stays.
+    assert summary["agents"]["b"]["corrected_p"] == pytest.approx(0.5) and a["corrected_p"] == pytest.approx(0.5)
+    assert reference["p_value"] is None and reference["corrected_p"] is None
+    # a's mean .7 at trial 1 is what random ends with.
+    assert a["trials_to_reference"] == 1 and a["seconds_to_reference"] == pytest.approx(2.5)
+    assert reference["seconds_to_reference"] == pytest.approx(10.0)
+    # Mean ranks: b (2 + 1.5 + 1) / 3, a 5.5 / 3, random (3 + 3 + 2) / 3.
+    assert list(summary["friedman"]["ranks"]) == ["b", "a", "random"] and summary["friedman"]["tasks"] == 3
+    assert summary["friedman"]["cliques"] == [["b", "a", "random"]] and len(summary["friedman"]["pairwise"]) == 3
+    assert summary["grpoformer"]["a"]["beats_random"] == pytest.approx(2 / 3)
+    assert summary["grpoformer"]["a"]["compared"] == ["a", "b", "random"]
+
+
+def test_what_a_summary_cannot_know_is_none() -> None:
+    summary = summarise(table(TWO_AGENTS), "b", resamples=200)
+    assert summary["friedman"] is None and summary["grpoformer"] is None
+    a = summary["agents"]["a"]
+    assert a["iqm"]["4"]["low"] is None and a["trials_to_reference"] == 3 and a["seconds_to_reference"] is None
+
+
 @pytest.mark.parametrize(
     ("budget", "trials"),
     [(1, (1,)), (10, (1, 10)), (30, (1, 10, 25, 30)), (50, (1, 10, 25, 50)), (200, (1, 10, 25, 50, 100, 200))],

@@ -165,7 +165,7 @@ def plain_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
         return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
 
 
-@pytest.mark.parametrize(("name", "budget"), [("tpe", 30), ("tpe_multivariate", 30), ("gp", 15)])
+@pytest.mark.parametrize(("name", "budget"), [("tpe", 30), ("tpe_multivariate", 30), ("gp", 12)])
 def test_suggestions_are_those_of_the_library_alone(name, budget):
     """Bit by bit: the trial is told back with its own parameters, not with the float32 copy of them."""
     cls = AGENTS[name][0]
@@ -183,11 +183,11 @@ def test_suggestions_are_those_of_the_library_alone(name, budget):
 def test_the_fast_sampler_proposes_bitwise_what_optunas_own_does():
     with quiet():
         samplers = [
-            optuna.samplers.GPSampler(seed=5, n_startup_trials=6, deterministic_objective=True),
-            fast_sampler(5, startup_trials=6, deterministic=True),
+            optuna.samplers.GPSampler(seed=5, n_startup_trials=4, deterministic_objective=True),
+            fast_sampler(5, startup_trials=4, deterministic=True),
         ]
     assert type(samplers[0]) is not type(samplers[1])
-    runs = [plain_run(sampler, 10) for sampler in samplers]
+    runs = [plain_run(sampler, 7) for sampler in samplers]
     assert runs[0] == runs[1]
 
 
@@ -409,7 +409,7 @@ problem, space = Problem.of(env), env.suite.space
 for cls, config, steps in (
     (TPE, TPEConfig(), 14),
     (MultivariateTPE, MultivariateTPEConfig(), 14),
-    (GaussianProcess, GPConfig(startup_trials=4), 6),
+    (GaussianProcess, GPConfig(startup_trials=4), 5),
     (CMAES, CMAESConfig(), 20),
 ):
     optimizer = cls(config, Interface.of(env)).make_optimizer(problem, 7)
@@ -432,7 +432,7 @@ def test_another_process_agrees_bitwise(capsys):
     )
     exec(_SCRIPT, {})
     assert capsys.readouterr().out == other.stdout
-    assert len(other.stdout.splitlines()) == 54
+    assert len(other.stdout.splitlines()) == 53
 
 
 def final_regret(agent: Agent, env: HPOVectorEnv, seed: int) -> float:
@@ -449,8 +449,8 @@ def final_regret(agent: Agent, env: HPOVectorEnv, seed: int) -> float:
     [
         ("tpe", 40, 6),
         ("tpe_multivariate", 40, 6),
-        ("gp", 16, 3),
-        ("portfolio_gp", 14, 3),
+        ("gp", 16, 2),
+        ("portfolio_gp", 14, 2),
     ],
 )
 def test_better_than_random_search_on_the_bowl(name, budget, num_envs):

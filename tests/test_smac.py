@@ -115,7 +115,7 @@ def test_a_setting_changes_what_is_suggested():
             "initial_per_hyperparameter": SMACConfig(initial_per_hyperparameter=1),
             "initial_share": SMACConfig(initial_share=0.5),
             "random_probability": SMACConfig(random_probability=1.0),
-            "retrain_after": SMACConfig(retrain_after=1),
+            "retrain_after": SMACConfig(retrain_after=3),
         }.items()
     }
     for name, run in runs.items():
@@ -124,8 +124,7 @@ def test_a_setting_changes_what_is_suggested():
 
 def test_the_model_finds_the_bottom_of_a_bowl():
     suite = TINY_SUITES["quadratic"]()
-    config = SMACConfig(retrain_after=1, random_probability=0.0)
-    found = max(trial.score for trial in played(SMACOptimizer(config, problem_of(suite, 24), 0), suite, 24))
+    found = max(trial.score for trial in played(SMACOptimizer(SMACConfig(), problem_of(suite, 24), 0), suite, 24))
     random = [evaluated(suite, 0, u).score for u in suite.space.sample(24 * 20, generator(0, "test"))]
     best = torch.tensor(random).view(20, 24).amax(1)
     assert found > float(best.median())
@@ -164,7 +163,7 @@ def test_bounds_that_configspace_rounds_stay_inside():
 def test_a_small_space_is_exhausted_and_then_drawn_from_at_random():
     columns = tuple(Column(name, "categorical", choices=("x", "y"), default="x", upper=1) for name in "ab")
     space = SearchSpace(SpaceSpec(columns, {}))
-    optimizer = SMACOptimizer(SMACConfig(retrain_after=1), Problem(space, 12), 0)
+    optimizer = SMACOptimizer(SMACConfig(), Problem(space, 12), 0)
     seen = []
     for number in range(12):
         u = space.snap(optimizer.ask().u.float()[None])[0].double()
@@ -181,7 +180,7 @@ def test_it_leaves_no_files_and_says_nothing(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     root = (logging.root.level, list(logging.root.handlers))
     suite = TINY_SUITES["quadratic"]()
-    optimizer = SMACOptimizer(SMACConfig(retrain_after=1), problem_of(suite, 6), 0)
+    optimizer = SMACOptimizer(SMACConfig(), problem_of(suite, 6), 0)
     assert not list(scratch.iterdir())
     played(optimizer, suite, 6)
     assert [path.name for path in tmp_path.rglob("*")] == ["scratch"]
@@ -200,7 +199,7 @@ def test_somebody_who_wants_to_hear_smac_does(caplog):
 _EPISODE = """
 import test_smac
 suite = test_smac.TINY_SUITES["quadratic"]()
-optimizer = test_smac.SMACOptimizer(test_smac.SMACConfig(retrain_after=2), test_smac.problem_of(suite), 4)
+optimizer = test_smac.SMACOptimizer(test_smac.SMACConfig(), test_smac.problem_of(suite), 4)
 print([trial.u.tolist() for trial in test_smac.played(optimizer, suite, 9)])
 """
 

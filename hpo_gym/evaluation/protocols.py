@@ -99,7 +99,7 @@ _ALL = (
         budget=105,
         initial_points=5,
         needs="its tables are not part of this version (hpo_gym.evaluation.published holds its definition and the "
-        "published curves: `python -m hpo_gym.evaluation.published`).",
+        "published curves: `python -m hpo_gym.evaluation.published.report`).",
     ),
 )
 

@@ -71,7 +71,8 @@ def bootstrap_interval(
 
     def mean(resampled: np.ndarray[Any, Any], axis: int) -> np.ndarray[Any, Any]:
         # In one layout, because the layout decides the order of a sum, and columns must not depend on each other.
-        return np.ascontiguousarray(resampled).mean(axis=axis)
+        means: np.ndarray[Any, Any] = np.ascontiguousarray(resampled).mean(axis=axis)
+        return means
 
     varied = np.flatnonzero(~constant)
     together = max(1, _CHUNK // (tasks * resamples))

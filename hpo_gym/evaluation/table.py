@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from hpo_gym.documents import markdown_table
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -51,10 +53,9 @@ def comparison_markdown(summary: Mapping[str, Any]) -> str:
     Args:
         summary: What :func:`~hpo_gym.evaluation.summarise` returned.
     """
-    header, *rows = [[cell.replace("|", r"\|") for cell in row] for row in _cells(summary, summary["trials"])]
-    rule = [":--" if index == 0 else "--:" for index in range(len(header))]
-    lines = ["| " + " | ".join(row) + " |" for row in (header, rule, *rows)]
-    return "\n".join([f"**{_title(summary)}**", "", *lines, "", _caption(summary), ""])
+    header, *rows = _cells(summary, summary["trials"])
+    table = markdown_table(header, rows, wordy=(0,))
+    return "\n".join([f"**{_title(summary)}**", "", table, "", _caption(summary), ""])
 
 
 def _title(summary: Mapping[str, Any]) -> str:

@@ -8,20 +8,19 @@ and the exit status is 1 where a document is not up to date.
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hpo_gym.errors import HPOGymError, unknown_name
-from hpo_gym.sources.bundle_files import BUNDLE_FOLDER, bundled_spaces, read_bundle, write_atomic
+from hpo_gym.documents import fill_files, markdown_table
+from hpo_gym.sources.bundle_files import BUNDLE_FOLDER, bundled_spaces, read_bundle
 from hpo_gym.spaces import SpaceSpec
 from hpo_gym.tasks.ref import TaskRef
 from hpo_gym.tasks.splits import PROTOCOLS, side_of
 
-__all__ = ["TABLES", "fill_document", "main"]
+__all__ = ["TABLES", "main"]
 
 _MODELS = {
     "rpart": "decision tree (R rpart)",
@@ -39,11 +38,6 @@ def _headers() -> dict[str, dict[str, Any]]:
     return {space: read_bundle(space)[0] for space in spaces}
 
 
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    return "\n".join([*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows)])
-
-
 def overview() -> str:
     """Return what there is to tune: model, datasets, hyperparameters, origin."""
     rows = []
@@ -53,7 +47,7 @@ def overview() -> str:
         extra = f" + fidelity `{fidelity['name']}`" if fidelity else ""
         origin = header["provenance"]["fitted_to"]
         rows.append((f"`{space}`", _MODELS[space], len(header["tasks"]), f"{len(names)}{extra}", origin))
-    return _markdown(("space", "model", "datasets", "hyperparameters", "fitted to"), rows)
+    return markdown_table(("space", "model", "datasets", "hyperparameters", "fitted to"), rows)
 
 
 def fidelity() -> str:
@@ -78,7 +72,7 @@ def fidelity() -> str:
             )
         )
     head = ("space", "tasks", "Spearman median", "5th percentile", "minimum", "training time: Spearman median")
-    return _markdown((*head, "regret of the best: median", "95th percentile", "size"), rows)
+    return markdown_table((*head, "regret of the best: median", "95th percentile", "size"), rows)
 
 
 def runs() -> str:
@@ -91,7 +85,7 @@ def runs() -> str:
         keys = ("cv_spearman_median", "cv_spearman_p5", "cv_r2_median", "cv_r2_p5")
         rows.append((f"`{space}`", len(header["tasks"]), *(f"{found[key]:.3f}" for key in keys)))
     head = ("space", "tasks", "Spearman median", "Spearman 5th percentile", "R2 median", "R2 5th percentile")
-    return _markdown(head, rows)
+    return markdown_table(head, rows)
 
 
 def exclusions() -> str:
@@ -100,7 +94,7 @@ def exclusions() -> str:
     for space, header in _headers().items():
         for item in header["excluded"]:
             rows.append((f"`{space}`", item["task"], item["rule"], item["reason"]))
-    return _markdown(("space", "task", "rule", "figures"), rows)
+    return markdown_table(("space", "task", "rule", "figures"), rows)
 
 
 def splits() -> str:
@@ -113,7 +107,7 @@ def splits() -> str:
             sides = Counter(side_of(space, protocol, task, index) for index, task in enumerate(tasks))
             cells.append(" / ".join(str(sides[side]) for side in ("train", "val", "test")))
         rows.append((f"`{space}`", *cells))
-    return _markdown(("space", *(f"{protocol}: train / val / test" for protocol in PROTOCOLS)), rows)
+    return markdown_table(("space", *(f"{protocol}: train / val / test" for protocol in PROTOCOLS)), rows)
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -125,44 +119,13 @@ TABLES: dict[str, Callable[[], str]] = {
 }
 
 
-def fill_document(text: str) -> str:
-    """Return a document with the table between each pair of markers made anew.
-
-    Raises:
-        UnknownNameError: For a marker of an unknown table.
-    """
-
-    def table(match: re.Match[str]) -> str:
-        name = match[1]
-        if name not in TABLES:
-            raise unknown_name("table", name, TABLES)
-        return f"<!-- {name}:begin -->\n{TABLES[name]()}\n<!-- {name}:end -->"
-
-    return re.sub(r"<!-- (\w+):begin -->.*?<!-- \1:end -->", table, text, flags=re.DOTALL)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m hpo_gym.fitting.report", description=__doc__)
     parser.add_argument("documents", nargs="+", type=Path)
     parser.add_argument("--check", action="store_true", help="write nothing; status 1 where a document is out of date")
     options = parser.parse_args(arguments)
-    stale = []
-    try:
-        for path in options.documents:
-            text = path.read_text(encoding="utf-8")
-            filled = fill_document(text)
-            if filled != text:
-                stale.append(path)
-                if not options.check:
-                    write_atomic(path, filled.encode())
-    except (HPOGymError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    if options.check and stale:
-        print(f"out of date: {', '.join(map(str, stale))}; run this without --check", file=sys.stderr)
-        return 1
-    return 0
+    return fill_files(options.documents, TABLES, options.check)
 
 
 if __name__ == "__main__":

@@ -8,39 +8,15 @@ written, and the exit status is 1 where a document is not up to date.
 from __future__ import annotations
 
 import argparse
-import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hpo_gym.errors import HPOGymError, InvalidSettingError, unknown_name
+from hpo_gym.documents import fill_files
+from hpo_gym.errors import HPOGymError, unknown_name
 from hpo_gym.evaluation.published.tables import TABLES
-from hpo_gym.sources.bundle_files import write_atomic
 
-__all__ = ["fill_document", "main"]
-
-
-def fill_document(text: str) -> str:
-    """Return a document with the table between each pair of markers made anew.
-
-    Raises:
-        UnknownNameError: For a marker of an unknown table.
-        InvalidSettingError: If there is no marker at all.
-    """
-
-    def table(match: re.Match[str]) -> str:
-        name = match[1]
-        if name not in TABLES:
-            raise unknown_name("table", name, TABLES)
-        return f"<!-- {name}:begin -->\n{TABLES[name]().markdown()}\n<!-- {name}:end -->"
-
-    filled, count = re.subn(r"<!-- (\w+):begin -->.*?<!-- \1:end -->", table, text, flags=re.DOTALL)
-    if not count:
-        raise InvalidSettingError(
-            "The document has no table to fill: write <!-- discrete:begin --><!-- discrete:end --> where one belongs; "
-            f"tables: {', '.join(TABLES)}."
-        )
-    return filled
+__all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,25 +30,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--check needs documents")
     if options.table and options.documents:
         parser.error("--table prints; it does not go with documents")
+    if options.documents:
+        tables = {name: _markdown(name) for name in TABLES}
+        return fill_files(options.documents, tables, options.check)
     try:
-        if not options.documents:
-            _print(options.table or list(TABLES))
-            return 0
-        stale = []
-        for path in options.documents:
-            text = path.read_text(encoding="utf-8")
-            filled = fill_document(text)
-            if filled != text:
-                stale.append(path)
-                if not options.check:
-                    write_atomic(path, filled.encode())
-    except (HPOGymError, OSError) as error:
+        _print(options.table or list(TABLES))
+    except HPOGymError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if options.check and stale:
-        print(f"out of date: {', '.join(map(str, stale))}; run this without --check", file=sys.stderr)
-        return 1
     return 0
+
+
+def _markdown(name: str) -> Callable[[], str]:
+    return lambda: TABLES[name]().markdown()
 
 
 def _print(names: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from hpo_gym.documents import markdown_table
 from hpo_gym.evaluation.published.curves import CHOSEN_TRIALS, MISLEADING_SPACE
 from hpo_gym.evaluation.published.grpoformer import GRPOFORMER_36
 from hpo_gym.evaluation.published.hpob_v3 import HPOB_V3
@@ -63,9 +64,7 @@ class PrintedTable:
 
     def markdown(self) -> str:
         """Return the table as Markdown, its title above."""
-        rule = [":--" if column in self.wordy else "--:" for column in range(len(self.header))]
-        lines = ["| " + " | ".join(row) + " |" for row in (self.header, rule, *self.rows)]
-        return "\n".join([f"**{self.title}**", "", *lines])
+        return "\n".join([f"**{self.title}**", "", markdown_table(self.header, self.rows, self.wordy)])
 
     def rich(self, width: int) -> Table:
         """Return the table for a terminal, wider than it if numbers or words would be broken otherwise.

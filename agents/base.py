@@ -124,6 +124,8 @@ class Agent(ABC):
     learns: ClassVar[bool] = False
     #: Whether :meth:`prepare` learns from training tasks of the same space.
     uses_training_tasks: ClassVar[bool] = False
+    #: Raised whenever the same settings and seed would choose otherwise: what an older one played is not reused.
+    version: ClassVar[int] = 1
     #: Distributions whose version decides what it does, as pip names them.
     libraries: ClassVar[tuple[str, ...]] = ()
     #: Kinds of actions it can take, the preferred one first.

@@ -112,6 +112,7 @@ class BOHB(MultiFidelityAgent):
     """
 
     name: ClassVar[str] = "bohb"
+    libraries: ClassVar[tuple[str, ...]] = ("optuna",)
     config: BOHBConfig
 
     def make_optimizer(self, problem: Problem, seed: int) -> HyperbandOptimizer:

@@ -62,6 +62,7 @@ class CMAES(SequentialAgent):
     """
 
     name: ClassVar[str] = "cmaes"
+    libraries: ClassVar[tuple[str, ...]] = ("cmaes",)
     config: CMAESConfig
 
     def make_optimizer(self, problem: Problem, seed: int) -> Optimizer:

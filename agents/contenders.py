@@ -53,6 +53,7 @@ def as_contender(
         fingerprint: What else decides how it acts: a hash of its weights, of what it learned from.
     """
     decides = {
+        "version": agent.version,
         "settings": asdict(agent.config),
         "seed": agent.seed,
         "libraries": {name: _version(name) for name in agent.libraries},

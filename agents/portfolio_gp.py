@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from agents.gaussian_process import GPOptimizer, fast_sampler
+from agents.gaussian_process import GPOptimizer, fast_sampler, require_acquisition
 from agents.greedy_portfolio import greedy_portfolio
 from agents.optuna_space import OptunaSpace
 from agents.problem import Problem
@@ -31,7 +31,7 @@ class PortfolioGPConfig:
     Args:
         head: Entries of the portfolio that are played before the model is used.
         candidates, refinements, after_default: As for :class:`~agents.portfolio.PortfolioConfig`.
-        deterministic: As for :class:`~agents.gaussian_process.GPConfig`.
+        deterministic, acquisition: As for :class:`~agents.gaussian_process.GPConfig`.
     """
 
     head: int = 10
@@ -39,8 +39,10 @@ class PortfolioGPConfig:
     refinements: int = 4
     after_default: bool = True
     deterministic: bool = True
+    acquisition: str = "batched"
 
     def __post_init__(self) -> None:
+        require_acquisition(self.acquisition)
         require_integer("head", self.head, 1, "a Gaussian process alone is agent 'gp'")
         require_integer("candidates", self.candidates, 1, "the portfolio is chosen from them")
         require_integer("refinements", self.refinements, 0)
@@ -57,6 +59,7 @@ class PortfolioGP(SequentialAgent):
     """
 
     name: ClassVar[str] = "portfolio_gp"
+    libraries: ClassVar[tuple[str, ...]] = ("optuna", "scipy")
     uses_training_tasks: ClassVar[bool] = True
     config: PortfolioGPConfig
 
@@ -83,7 +86,7 @@ class PortfolioGP(SequentialAgent):
 
     def make_optimizer(self, problem: Problem, seed: int) -> Optimizer:
         # The portfolio is the model's start: no random trials.
-        sampler = fast_sampler(seed, startup_trials=1, deterministic=self.config.deterministic)
+        sampler = fast_sampler(seed, 1, self.config.deterministic, self.config.acquisition)
         return PortfolioGPOptimizer(self.points, GPOptimizer(OptunaSpace(problem.space), sampler))
 
 

@@ -140,6 +140,7 @@ class SMAC(SequentialAgent):
     """
 
     name: ClassVar[str] = "smac"
+    libraries: ClassVar[tuple[str, ...]] = ("smac", "scikit-learn")
     config: SMACConfig
 
     def prepare(self, problem: Problem) -> None:

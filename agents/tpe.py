@@ -45,6 +45,7 @@ class TPE(SequentialAgent):
     """
 
     name: ClassVar[str] = "tpe"
+    libraries: ClassVar[tuple[str, ...]] = ("optuna",)
     config: TPEConfig
 
     def make_optimizer(self, problem: Problem, seed: int) -> Optimizer:

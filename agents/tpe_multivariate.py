@@ -46,6 +46,7 @@ class MultivariateTPE(SequentialAgent):
     """
 
     name: ClassVar[str] = "tpe_multivariate"
+    libraries: ClassVar[tuple[str, ...]] = ("optuna",)
     config: MultivariateTPEConfig
 
     def make_optimizer(self, problem: Problem, seed: int) -> Optimizer:

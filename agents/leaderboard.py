@@ -1,0 +1,182 @@
+"""``python -m agents.leaderboard``: play every baseline on every embedded space, and write ``docs/leaderboard.md``.
+
+It may be stopped at any time, and goes on where it stopped; what was played before is not played again. ``--page``
+only writes the page anew from ``docs/leaderboard/``; ``--boards``, ``--agents`` and ``--seeds`` do a part of the work,
+which is added to what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from agents.comparison import ComparisonConfig, prepare
+from agents.environments import EnvironmentConfig
+from agents.leaderboard_page import BoardResults, add_results, write_page
+from agents.progress import EvaluationDisplay, make_console
+from agents.versions import versions
+from hpo_gym.errors import DataMissingError, HPOGymError, unknown_name
+from hpo_gym.evaluation import CellStore, regret_curves
+
+__all__ = ["BOARDS", "Board", "main"]
+
+BUDGET = 100
+#: Repetitions per dataset; a method that needs more than 30 s a run has fewer.
+MANY, FEW = 10, 3
+
+_FAST = (
+    "random",
+    "default",
+    "grid",
+    "local_search",
+    "differential_evolution",
+    "sboa",
+    "cmaes",
+    "tpe",
+    "tpe_multivariate",
+    "portfolio",
+)
+_SLOW = ("gp", "portfolio_gp", "smac")
+
+
+@dataclass(frozen=True)
+class Board:
+    """One table of the page.
+
+    Args:
+        name: Its name.
+        title: What it shows.
+        protocol: Evaluation protocol.
+        env: The environment.
+        agents: Who is on it.
+    """
+
+    name: str
+    title: str
+    protocol: str
+    env: EnvironmentConfig
+    agents: tuple[str, ...] = (*_FAST, *_SLOW)
+
+
+def _embedded(space: str, title: str) -> Board:
+    return Board(space, title, "openml-transfer", EnvironmentConfig(id="HPO-OpenML-v0", space=space))
+
+
+def _exact(space: str, title: str) -> Board:
+    env = EnvironmentConfig(id="HPO-YAHPO-v0", space=space)
+    return Board(f"exact-{space.replace('@', '-')}", title, "openml-transfer", env, _FAST)
+
+
+#: Every table by name, in the order of the page.
+BOARDS: dict[str, Board] = {
+    board.name: board
+    for board in (
+        _embedded("rpart", "rpart: decision tree, 5 hyperparameters"),
+        _embedded("xgboost", "xgboost: gradient boosting, 11 hyperparameters"),
+        _embedded("ranger", "ranger: random forest, 9 hyperparameters, one conditional"),
+        _embedded("lcbench", "lcbench: neural network, 7 hyperparameters"),
+        _embedded("adaboost", "adaboost: AdaBoost, 5 hyperparameters"),
+        _embedded("random_forest", "random_forest: random forest, 6 hyperparameters"),
+        Board(
+            "lcbench-multi-fidelity",
+            "lcbench with a choice of epochs",
+            "multi-fidelity",
+            EnvironmentConfig(id="HPO-OpenMLMultiFidelity-v0", space="lcbench"),
+            ("random", "tpe", "portfolio", "hyperband", "asha", "bohb"),
+        ),
+        _exact("rbv2_rpart", "exact YAHPO surrogate of rpart"),
+        _exact("rbv2_xgboost", "exact YAHPO surrogate of xgboost (restricted as embedded)"),
+        _exact("rbv2_ranger@v2", "exact YAHPO surrogate of ranger"),
+        _exact("lcbench", "exact YAHPO surrogate of lcbench"),
+    )
+}
+
+
+def play(board: Board, agents: Sequence[str], seeds: int | None, folder: Path, workers: int) -> list[BoardResults]:
+    """Play a board's agents; return what is new on it.
+
+    Args:
+        board: Which.
+        agents: Which of its agents.
+        seeds: Repetitions; ``None``: as many as each deserves.
+        folder: Where played episodes are kept.
+        workers: Processes.
+
+    Raises:
+        EvaluationFailedError: If an episode could not be played.
+    """
+    results = []
+    console = make_console()
+    # One after the other: a board may be looked at while the slow ones are still playing.
+    for agent in agents:
+        repetitions = seeds or (FEW if agent in _SLOW else MANY)
+        config = ComparisonConfig(
+            agents=(agent,), env=board.env, protocol=board.protocol, seeds=repetitions, budget=BUDGET
+        )
+        comparison = prepare(config)
+        with CellStore(folder / f"{board.name}.sqlite") as store, EvaluationDisplay(console) as display:
+            result = comparison.run(display.update, store, workers).require_complete()
+        curves = regret_curves(result.records)
+        seconds = result.records.frame.groupby(["task", "seed"], observed=True)["agent_seconds"].sum().mean()
+        results.append(
+            BoardResults(
+                board=board.name,
+                agent=agent,
+                seeds=repetitions,
+                tasks=tuple(task for _, _, task in curves.tasks),
+                regret=curves.values[agent],
+                seconds=float(seconds),
+                training_evaluations=comparison.training_evaluations.get(agent, 0),
+                data=comparison.suite.spec.provenance.get("sha256", {}),
+                versions=versions(),
+            )
+        )
+        final = float(curves.values[agent][:, -1].mean())
+        console.print(f"{board.name}: {agent}: regret {final:.4f}", highlight=False, soft_wrap=True)
+    return results
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m agents.leaderboard", description=__doc__)
+    parser.add_argument("--page", action="store_true", help="play nothing; only write the page")
+    parser.add_argument("--boards", nargs="+", metavar="NAME", help=f"some of {', '.join(BOARDS)}")
+    parser.add_argument("--agents", nargs="+", metavar="NAME", help="some of the agents")
+    parser.add_argument("--seeds", type=int, help=f"repetitions (default: {MANY}, and {FEW} for {', '.join(_SLOW)})")
+    parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
+    parser.add_argument("--documents", type=Path, default=Path("docs"), help="where the page is (default: docs)")
+    parser.add_argument("--output", type=Path, default=Path("evaluations/leaderboard"), help="played episodes")
+    options = parser.parse_args(arguments)
+    try:
+        if not options.page:
+            _play_all(options)
+        print(write_page(options.documents, {name: board.title for name, board in BOARDS.items()}))
+    except (HPOGymError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _play_all(options: argparse.Namespace) -> None:
+    known = sorted({agent for board in BOARDS.values() for agent in board.agents})
+    for kind, given, allowed in (("board", options.boards, BOARDS), ("agent", options.agents, known)):
+        for name in given or ():
+            if name not in allowed:
+                raise unknown_name(kind, name, allowed)
+    for name in options.boards or BOARDS:
+        board = BOARDS[name]
+        agents = [agent for agent in board.agents if agent in (options.agents or board.agents)]
+        try:
+            for agent in agents:
+                add_results(options.documents, play(board, [agent], options.seeds, options.output, options.workers))
+        except DataMissingError as error:
+            if options.boards:
+                raise
+            print(f"{name} is left out: {error}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,213 @@
+"""The leaderboard as files: results beside the page, and the page made of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpo_gym.documents import fill_files, markdown_table
+from hpo_gym.errors import DataMissingError, InvalidSettingError
+from hpo_gym.evaluation import bootstrap_interval
+from hpo_gym.evaluation.curves import RegretCurves
+from hpo_gym.evaluation.metrics import mean_ranks
+from hpo_gym.evaluation.significance import pairwise_tests
+from hpo_gym.sources.bundle_files import write_atomic
+from hpo_gym.sources.temporaries import discard, temporary_path
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+__all__ = ["BoardResults", "add_results", "tables", "write_page"]
+
+_CURVES, _FACTS, _PAGE = "leaderboard/curves.parquet", "leaderboard/facts.json", "leaderboard.md"
+_SHOWN = (1, 10, 30, 50, 100)
+_JUDGED = (10, 30, 100)
+_REFERENCE = "random"
+
+
+@dataclass(frozen=True)
+class BoardResults:
+    """One agent on one board.
+
+    Args:
+        board: Name of the board.
+        agent: Name of the agent.
+        seeds: Repetitions per task.
+        tasks: The ``N`` tasks, as ``str(TaskRef)``.
+        regret: Mean regret over repetitions after 1, 2, ... ``T`` full evaluations, float64 ``[N, T]``.
+        seconds: What choosing all configurations of a run took, on average.
+        training_evaluations: Evaluations on training tasks that came before.
+        data: Checksums of the data.
+        versions: What it was made with.
+    """
+
+    board: str
+    agent: str
+    seeds: int
+    tasks: tuple[str, ...]
+    regret: np.ndarray[Any, Any]
+    seconds: float
+    training_evaluations: int
+    data: Mapping[str, str]
+    versions: Mapping[str, Any]
+
+
+def add_results(documents: Path, results: Sequence[BoardResults]) -> None:
+    """Add results to those beside the page, in place of earlier ones of the same agents on the same boards."""
+    import os
+
+    import pandas as pd
+
+    path = documents / _CURVES
+    frame, facts = _read(documents) if path.exists() else (pd.DataFrame(columns=["board", "agent", "task"]), {})
+    for one in results:
+        frame = frame[(frame["board"] != one.board) | (frame["agent"] != one.agent)]
+        rows = {"board": one.board, "agent": one.agent, "task": list(one.tasks)}
+        mine = pd.DataFrame({**rows, "regret": list(one.regret.astype("float32"))})
+        frame = mine if frame.empty else pd.concat([frame, mine], ignore_index=True)
+        facts.setdefault(one.board, {})[one.agent] = {
+            "seeds": one.seeds,
+            "seconds": round(one.seconds, 3),
+            "training_evaluations": one.training_evaluations,
+            "data": dict(one.data),
+            "versions": dict(one.versions),
+        }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame = frame.sort_values(["board", "agent", "task"], ignore_index=True)
+    temporary = temporary_path(path)
+    try:
+        frame.to_parquet(temporary, index=False, compression="zstd")
+        os.replace(temporary, path)
+    finally:
+        discard(temporary)
+    write_atomic(documents / _FACTS, (json.dumps(facts, indent=1, sort_keys=True) + "\n").encode())
+
+
+def _read(documents: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    import pandas as pd
+
+    path = documents / _CURVES
+    if not path.is_file():
+        raise DataMissingError(f"There is no {path}. Make it with `python -m agents.leaderboard`.")
+    facts: dict[str, Any] = json.loads((documents / _FACTS).read_text(encoding="utf-8"))
+    return pd.read_parquet(path), facts
+
+
+def write_page(documents: Path, titles: Mapping[str, str]) -> str:
+    """Fill the tables of the page; return what was written.
+
+    Args:
+        documents: The folder of the page.
+        titles: Titles of boards by name, in order.
+
+    Raises:
+        InvalidSettingError: If the page cannot be filled.
+    """
+    page = documents / _PAGE
+    if fill_files([page], tables(documents, titles)):
+        raise InvalidSettingError(f"{page} was not written; see the message above.")
+    return str(page)
+
+
+def tables(documents: Path, titles: Mapping[str, str]) -> dict[str, Any]:
+    """Return the makers of the page's tables by name."""
+    frame, facts = _read(documents)
+    present = [name for name in titles if name in facts]
+    boards = {name: _Table(frame[frame["board"] == name], facts[name]) for name in present}
+
+    def every() -> str:
+        return "\n\n".join(f"### {titles[name]}\n\n{table.markdown()}" for name, table in boards.items())
+
+    return {
+        "strongest": lambda: _strongest(boards),
+        "boards": every,
+        "data": lambda: _data(facts, present),
+        "versions": lambda: _versions(facts, present),
+    }
+
+
+class _Table:
+    """One board: curves of agents whose numbers of repetitions may differ."""
+
+    def __init__(self, frame: pd.DataFrame, facts: Mapping[str, Any]) -> None:
+        import numpy as np
+
+        self.facts = facts
+        parts = {agent: part.sort_values("task") for agent, part in frame.groupby("agent")}
+        names = sorted({tuple(part["task"]) for part in parts.values()})
+        if len(names) > 1:
+            board = frame["board"].iloc[0]
+            raise InvalidSettingError(
+                f"Agents of board {board!r} played different tasks. Play them again: `python -m agents.leaderboard "
+                f"--boards {board}`."
+            )
+        values = {agent: np.stack(list(part["regret"])).astype(float) for agent, part in parts.items()}
+        self.curves = RegretCurves(
+            tasks=tuple(("", "", task) for task in names[0]),
+            seeds=1,
+            budget=next(iter(values.values())).shape[1],
+            runs=dict.fromkeys(values, 1),
+            values=values,
+            episodes={agent: curve[:, None] for agent, curve in values.items()},
+        )
+
+    def interval(self, agent: str, trial: int) -> str:
+        chosen = self.curves.of(agent)[:, [trial - 1]]
+        low, high = bootstrap_interval(chosen)
+        return f"{chosen.mean():.4f} [{low[0]:.4f}, {high[0]:.4f}]"
+
+    def strongest(self, trial: int) -> str:
+        means = {agent: self.curves.of(agent)[:, trial - 1].mean() for agent in self.curves.agents}
+        return min(means, key=lambda agent: (means[agent], agent))
+
+    def markdown(self) -> str:
+        trials = [trial for trial in _SHOWN if trial <= self.curves.budget]
+        best = {trial: self.strongest(trial) for trial in trials[1:]}
+        ranks = mean_ranks(self.curves)
+        tests = pairwise_tests(self.curves, _REFERENCE)
+        rows = []
+        for agent in sorted(self.curves.agents, key=lambda name: self.curves.of(name)[:, -1].mean()):
+            shown = [self.interval(agent, trial) for trial in trials]
+            cells = [
+                f"**{cell}**" if best.get(trial) == agent else cell for trial, cell in zip(trials, shown, strict=True)
+            ]
+            test = tests.get(agent)
+            compared = "-" if test is None else f"{test.wins}/{test.ties}/{test.losses}"
+            corrected = "-" if test is None else f"{test.corrected_p:.1g}"
+            fact = self.facts[agent]
+            seconds = f"{fact['seconds']:.2g}" if fact["seconds"] >= 0.01 else "< 0.01"
+            rows.append([agent, fact["seeds"], *cells, f"{ranks[agent][-1]:.1f}", compared, corrected, seconds])
+        header = ["agent", "seeds", *(f"regret at {trial}" for trial in trials)]
+        header += ["mean rank at the end", f"W/T/L vs {_REFERENCE}", "p (Holm)", "seconds per run"]
+        note = f"{len(self.curves.tasks)} held-out datasets."
+        return f"{note}\n\n{markdown_table(header, rows, wordy=(0,))}"
+
+
+def _strongest(boards: Mapping[str, _Table]) -> str:
+    rows = []
+    for name, table in boards.items():
+        cells = [f"{table.strongest(trial)}: {table.interval(table.strongest(trial), trial)}" for trial in _JUDGED]
+        rows.append([f"`{name}`", *cells])
+    return markdown_table(["board", *(f"at {trial}" for trial in _JUDGED)], rows)
+
+
+def _data(facts: Mapping[str, Any], present: Sequence[str]) -> str:
+    rows = []
+    for name in present:
+        hashes = {file: digest for fact in facts[name].values() for file, digest in fact["data"].items()}
+        rows += [[f"`{name}`", f"`{file}`", f"`{digest}`"] for file, digest in sorted(hashes.items())]
+    return markdown_table(["board", "file", "SHA-256"], rows)
+
+
+def _versions(facts: Mapping[str, Any], present: Sequence[str]) -> str:
+    found: dict[str, set[str]] = {}
+    for name in present:
+        for fact in facts[name].values():
+            packages = {"python": fact["versions"]["python"], **fact["versions"]["packages"]}
+            for package, number in packages.items():
+                found.setdefault(package, set()).add(str(number))
+    return ", ".join(f"{package} {' / '.join(sorted(numbers))}" for package, numbers in sorted(found.items()))

@@ -124,6 +124,7 @@ class EvaluationFolder:
                 split=comparison.rules.split,
                 settings={**self.settings, **provenance},
                 configurations=result.configurations,
+                summary=summary,
                 seed=seed,
             )
         content = {**head, **summary, "failures": failures}
@@ -173,6 +174,7 @@ def report_of_folders(root: Path, output: Path, reference: str | None) -> tuple[
         split=str(first["split"]),
         settings=results[0] if len(folders) == 1 else sources,
         configurations=configurations,
+        summary=summary,
         seed=int(first["seed"]),
     )
     return page, summary

@@ -40,6 +40,7 @@ _FAST = (
     "portfolio",
 )
 _SLOW = ("gp", "portfolio_gp", "smac")
+_MULTI_FIDELITY = ("random", "local_search", "tpe", "portfolio", "hyperband", "asha", "bohb")
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,11 @@ def _embedded(space: str, title: str) -> Board:
     return Board(space, title, "openml-transfer", EnvironmentConfig(id="HPO-OpenML-v0", space=space))
 
 
+def _cheap(space: str, title: str) -> Board:
+    env = EnvironmentConfig(id="HPO-OpenMLMultiFidelity-v0", space=space)
+    return Board(f"{space}-multi-fidelity", title, "multi-fidelity", env, _MULTI_FIDELITY)
+
+
 def _exact(space: str, title: str) -> Board:
     env = EnvironmentConfig(id="HPO-YAHPO-v0", space=space)
     return Board(f"exact-{space.replace('@', '-')}", title, "openml-transfer", env, _FAST)
@@ -80,13 +86,10 @@ BOARDS: dict[str, Board] = {
         _embedded("lcbench", "lcbench: neural network, 7 hyperparameters"),
         _embedded("adaboost", "adaboost: AdaBoost, 5 hyperparameters"),
         _embedded("random_forest", "random_forest: random forest, 6 hyperparameters"),
-        Board(
-            "lcbench-multi-fidelity",
-            "lcbench with a choice of epochs",
-            "multi-fidelity",
-            EnvironmentConfig(id="HPO-OpenMLMultiFidelity-v0", space="lcbench"),
-            ("random", "tpe", "portfolio", "hyperband", "asha", "bohb"),
-        ),
+        _cheap("rpart", "rpart with a choice of the training sample"),
+        _cheap("xgboost", "xgboost with a choice of the training sample"),
+        _cheap("ranger", "ranger with a choice of the training sample"),
+        _cheap("lcbench", "lcbench with a choice of epochs"),
         _exact("rbv2_rpart", "exact YAHPO surrogate of rpart"),
         _exact("rbv2_xgboost", "exact YAHPO surrogate of xgboost (restricted as embedded)"),
         _exact("rbv2_ranger@v2", "exact YAHPO surrogate of ranger"),

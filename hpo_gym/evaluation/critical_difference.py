@@ -58,7 +58,7 @@ def draw_critical_difference(result: FriedmanResult, trial: int, alpha: float = 
     half = (count + 1) // 2
     bars = _bars(result, ranks)
     levels = max((level for *_, level in bars), default=-1) + 1
-    height = _HEAD + levels * _CLIQUE + half * _LINE + 0.45
+    height = _HEAD + levels * _CLIQUE + half * _LINE + 0.55
     # A character of 9 points takes about 0.075 inch; names stand outside the axis.
     side = 0.35 + 0.075 * (max(map(len, order)) + 7)
     middle = min(7.0, max(3.6, 0.45 * count))
@@ -159,8 +159,10 @@ def _draw_difference(axes: Any, difference: float, count: int, depth: float) -> 
 
 def _verdict(result: FriedmanResult, alpha: float) -> str:
     p = float(result.p_value)
-    shown = f"p = {p:.2g}" if p >= 1e-4 else f"p = {p:.1e}"
-    verdict = "bars join agents that do not differ" if p < alpha else "no difference between the agents can be claimed"
+    shown = f"p = {p:.2g}" if p >= 1e-4 else f"p = {p:.1e}" if p >= 1e-99 else "p < 1e-99"
+    verdict = (
+        "bars join agents that cannot be told apart" if p < alpha else "no difference between agents can be claimed"
+    )
     return (
         f"Friedman test on {plural(int(result.tasks), 'task')}: \u03c7\u00b2 = {float(result.statistic):.2f}, {shown}; "
         f"\u03b1 = {alpha:g}: {verdict}"

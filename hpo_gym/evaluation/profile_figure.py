@@ -56,7 +56,9 @@ def profile_figure(
     # Left of the least regret but 0 nothing changes; episodes that reached 0 stand at the left edge.
     regrets = np.concatenate([episodes[:, :, shown_trial - 1].ravel() for episodes in curves.episodes.values()])
     left = float(min(regrets[regrets > LEAST_REGRET], default=2.0 * LEAST_REGRET)) / 2.0
-    thresholds = np.geomspace(left, 1.0, _THRESHOLDS)
+    # Right of the greatest regret everybody is at 100 %.
+    right = max(float(regrets.max()) * 1.5, 10.0 * left)
+    thresholds = np.geomspace(left, right, _THRESHOLDS)
     profile = performance_profile(curves, shown_trial, thresholds, seed=seed)
     banded = any(np.isfinite(profile.low[agent]).all() for agent in shown)
     figure = Figure(figsize=(8.0, 5.0) if len(final) > CROWD else (7.0, 4.4), layout="constrained")
@@ -91,7 +93,7 @@ def profile_figure(
                 linewidth=0,
             )
     axes.set_xscale("log")
-    axes.set_xlim(left, 1.0)
+    axes.set_xlim(left, right)
     axes.set_ylim(0.0, 1.02)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.grid(which="major", alpha=0.35, linewidth=0.6)

@@ -200,7 +200,7 @@ def label_line_ends(axes: Axes, ends: Mapping[str, float], styles: Mapping[str, 
     low, high = min(bottom, top), max(bottom, top)
     names = list(ends)
     # The least distance is a line of text: 0.19 inch in an axes of known height.
-    figure = axes.get_figure()
+    figure = axes.get_figure(root=True)
     height = figure.get_figheight() if figure is not None else 1.0
     gap = (high - low) * 0.19 / (0.8 * height)
     for name, place in zip(names, spread([ends[name] for name in names], gap, low, high), strict=True):

@@ -120,7 +120,15 @@ def test_the_command_prints_a_table_and_writes_what_regenerates_it(runs, tmp_pat
     assert evaluate_command(*arguments) == 0
     printed = capsys.readouterr().out
     assert "dqn" in printed and "random" in printed
-    for name in ("regret.png", "regret.svg", "table.md", "records.parquet", "result.json"):
+    for name in (
+        "figures/regret.png",
+        "figures/regret.svg",
+        "report.html",
+        "table.md",
+        "records.parquet",
+        "configurations.parquet",
+        "result.json",
+    ):
         assert (tmp_path / name).stat().st_size > 0
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["agents"]["dqn"]["runs"] == 2
@@ -157,8 +165,8 @@ def test_a_policy_in_a_renamed_folder_plays_the_same_episodes(runs, tmp_path):
     moved = shutil.copytree(runs[0], tmp_path / "another name")
     config = ComparisonConfig(env=ENV, seeds=2, budget=6)
     first, second = (compare(dataclasses.replace(config, runs=(str(path),))) for path in (runs[0], moved))
-    drop = first.frame.drop(columns="run")
-    assert len(drop) and drop.equals(second.frame.drop(columns="run"))
+    drop = first.reproducible.drop(columns="run")
+    assert len(drop) and drop.equals(second.reproducible.drop(columns="run"))
     assert set(second.frame["run"]) == {"", "another name"}
 
 
@@ -217,14 +225,14 @@ def test_a_result_of_other_settings_is_replaced_only_on_request(runs, tmp_path, 
     given = [f"run={shutil.copytree(runs[0], tmp_path / 'run')}", "seeds=1"]
     result = tmp_path / "run" / "evaluation" / "bbob-2d-test" / "result.json"
     assert evaluate_command(*given, "seeds=2") == 0
-    first = {path.name: path.read_bytes() for path in result.parent.iterdir()}
+    first = {path: path.read_bytes() for path in result.parent.rglob("*") if path.is_file()}
     capsys.readouterr()
     assert evaluate_command(*given, "budget=5") == 2
     message = capsys.readouterr().err
     assert f"{result} holds the result of other settings" in message and message.count("\n") == 1
     assert "budget: 12 against 5; seeds: 2 against 1" in message
     assert "output=<folder>" in message and "overwrite=true" in message
-    assert {path.name: path.read_bytes() for path in result.parent.iterdir()} == first
+    assert {path: path.read_bytes() for path in result.parent.rglob("*") if path.is_file()} == first
     for name in ("env.start=random", "agents=[dqn]", "seed=1"):
         assert evaluate_command(given[0], "seeds=2", name) == 2
         assert name.removesuffix("[dqn]").partition("=")[0] in capsys.readouterr().err
@@ -329,7 +337,7 @@ def test_a_wrong_evaluation_of_a_run_ends_in_one_message_before_anything_is_eval
     def evaluated(*_: object, **__: object) -> None:
         raise AssertionError("an evaluation began")
 
-    monkeypatch.setattr("agents.comparison.evaluate", evaluated)
+    monkeypatch.setattr("agents.comparison.evaluate_all", evaluated)
     monkeypatch.chdir(tmp_path)
     assert evaluate_command(f"run={runs[0]}", *arguments) == 2
     message = capsys.readouterr().err

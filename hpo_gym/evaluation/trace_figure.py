@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hpo_gym.errors import InvalidSettingError, unknown_name
 from hpo_gym.evaluation.configurations import ConfigurationTable
 from hpo_gym.evaluation.records import RecordTable
-from hpo_gym.evaluation.style import HEAT, literal
+from hpo_gym.evaluation.style import HEAT, literal, show_trials
 from hpo_gym.spaces.spec import Column
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def trace_figure(
 ) -> Figure:
     """Draw one episode: its scores on top, and below one panel per hyperparameter, all against trials.
 
-    Colour is the score of a trial, dark being good. A ring marks a trial that became the incumbent, the grey line is
+    Panels follow the order of the space, row by row. Colour is the score of a trial, dark being good. A ring marks a trial that became the incumbent, the grey line is
     the incumbent's value, and a cross at the lower edge marks trials in which a hyperparameter was inactive.
     Constants are left out.
 
@@ -82,17 +82,20 @@ def trace_figure(
     panels = [column for column in configurations.hyperparameters if column.kind != "constant"]
     columns = 1 if len(panels) <= 3 else 2 if len(panels) <= 12 else 3
     rows = math.ceil(len(panels) / columns)
+    spare = rows * columns - len(panels)
     figure = Figure(figsize=(3.9 * columns + 1.3 if columns > 1 else 6.5, 2.5 + 1.25 * rows), layout="constrained")
     grid = figure.add_gridspec(rows + 1, columns, height_ratios=[1.5, *[1.0] * rows])
     top = figure.add_subplot(grid[0, :])
     points = _draw_scores(top, trials, scores, incumbent, look)
     shown = [top]
     for index, column in enumerate(panels):
-        # Down the columns first: neighbours in the space stand below each other.
-        axes = figure.add_subplot(grid[1 + index % rows, index // rows], sharex=top)
-        last = index % rows == rows - 1 or index == len(panels) - 1
-        _draw_hyperparameter(axes, column, episode, look, last=last)
+        row, place = divmod(index, columns)
+        # What is left over of the last row is left out of the first, so that every column ends with an axis.
+        below = row if place < columns - spare else row + 1
+        axes = figure.add_subplot(grid[1 + below, place], sharex=top)
+        _draw_hyperparameter(axes, column, episode, look, last=below == rows - 1)
         shown.append(axes)
+    show_trials(top, int(trials[-1]), False)
     name = f"{agent} ({episode['run'].iloc[0]})" if episode["run"].iloc[0] else agent
     title = f"{name} on {episode['space'].iloc[0]} {task}, seed {seed}: {len(trials)} trials"
     figure.suptitle(literal(title), fontsize=11)
@@ -157,9 +160,9 @@ def _draw_scores(axes: Any, trials: Any, scores: Any, incumbent: Any, look: _Loo
     axes.set_xlabel("trial", fontsize=8, labelpad=1)
     axes.tick_params(labelsize=8)
     axes.margins(x=0.02)
-    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3, linewidth=0.5)
-    axes.legend(loc="lower right", fontsize=8, frameon=True, framealpha=0.9)
+    # Above the axis, where it hides no trial.
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.99), ncols=2, fontsize=8, frameon=False, borderaxespad=0.1)
     return points
 
 
@@ -253,7 +256,7 @@ def _numeric_axis(axes: Any, column: Column) -> None:
         axes.yaxis.set_minor_formatter(NullFormatter())
         # Less than two decades may hold a single power of ten, or none.
         if high / low < 100.0:
-            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
+            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=6))
             axes.yaxis.set_major_formatter("{x:g}")
         margin = (high / low) ** 0.08
         axes.set_ylim(low / margin, high * margin)

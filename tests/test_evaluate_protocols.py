@@ -1,0 +1,183 @@
+"""evaluate.py: protocols, methods that play in processes, resuming, and reports of several evaluations."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+from training_runs import SMALL
+
+from agents.command_line import run_command
+from agents.comparison import ComparisonConfig, prepare
+from agents.environments import EnvironmentConfig
+from agents.experiment import ExperimentConfig, run_training
+from evaluate import GROUPS, HELP
+from evaluate import evaluate as evaluate_job
+from hpo_gym.errors import HPOGymError, InvalidSettingError, SplitLeakError, UnknownNameError
+from hpo_gym.evaluation import ConfigurationTable, RecordTable
+from hpo_gym.evaluation.protocols import PROTOCOLS, find_protocol
+
+RPART = EnvironmentConfig(space="rpart")
+SYNTHETIC = EnvironmentConfig(id="HPO-Synthetic-v0", space="bbob-2d")
+
+
+def command(*arguments: str) -> int:
+    return run_command("evaluate", evaluate_job, GROUPS, list(arguments), HELP)
+
+
+def refused(config: ComparisonConfig, kind: type[HPOGymError], *words: str) -> None:
+    with pytest.raises(kind) as caught:
+        prepare(config)
+    for word in words:
+        assert word in str(caught.value), str(caught.value)
+
+
+def test_every_protocol_is_described_and_those_that_cannot_run_say_why():
+    for name, protocol in PROTOCOLS.items():
+        assert protocol.name == name and protocol.description.endswith(".")
+    for name in ("grpoformer-36", "hpob-v3"):
+        refused(
+            ComparisonConfig(agents=("random",), protocol=name), InvalidSettingError, "definition only", "single-task"
+        )
+    with pytest.raises(UnknownNameError, match="Did you mean 'openml-transfer'"):
+        find_protocol("openml-transfre")
+
+
+def test_a_protocol_decides_splits_budget_and_fidelity():
+    transfer = prepare(ComparisonConfig(agents=("random",), env=RPART, protocol="openml-transfer"))
+    assert (transfer.rules.budget, transfer.rules.seeds, transfer.rules.protocol) == (50, 5, "dataset-disjoint")
+    shorter = prepare(ComparisonConfig(agents=("random",), env=RPART, protocol="openml-transfer", budget=7, seeds=2))
+    assert (shorter.rules.budget, shorter.rules.seeds) == (7, 2)
+    env = EnvironmentConfig(id=find_protocol("multi-fidelity").environment)
+    cheap = prepare(ComparisonConfig(agents=("random", "hyperband"), env=env, protocol="multi-fidelity"))
+    assert cheap.rules.settings["multi_fidelity"] is True and cheap.suite.name == "lcbench"
+
+
+def test_contradictions_of_a_protocol_are_refused():
+    disjoint = dataclasses.replace(RPART, protocol="per-space")
+    config = ComparisonConfig(agents=("random",), env=disjoint, protocol="openml-transfer")
+    refused(config, InvalidSettingError, "env.protocol=per-space contradicts protocol=openml-transfer")
+    full = EnvironmentConfig(space="lcbench", multi_fidelity=False)
+    refused(dataclasses.replace(config, env=full, protocol="multi-fidelity"), InvalidSettingError, "env.multi_fidelity")
+    cheap = EnvironmentConfig(space="lcbench", multi_fidelity=True)
+    refused(dataclasses.replace(config, env=cheap), InvalidSettingError, "Use protocol=multi-fidelity")
+    refused(ComparisonConfig(agents=("hyperband",), env=RPART), InvalidSettingError, "'hyperband'", "multi-fidelity")
+
+
+def test_what_a_method_may_know_depends_on_the_protocol(tmp_path):
+    for protocol in ("single-task", "openml-zero-shot"):
+        config = ComparisonConfig(agents=("random", "portfolio"), env=RPART, protocol=protocol)
+        refused(config, SplitLeakError, "'portfolio'", f"protocol={protocol}", "openml-transfer")
+    config = ComparisonConfig(agents=("portfolio",), env=RPART, split="train", budget=4)
+    refused(config, SplitLeakError, "'portfolio'", "allow_leak=true")
+    assert prepare(dataclasses.replace(config, allow_leak=True)).training_evaluations["portfolio"] > 100_000
+    env = dataclasses.replace(SYNTHETIC, num_envs=32, budget=12)
+    agent = dataclasses.replace(SMALL, total_steps=400, learning_starts=100)
+    run = run_training(ExperimentConfig(agent=agent, env=env, name="r", runs=str(tmp_path), validate_every=0)).path
+    for protocol, word in (("single-task", "was trained"), ("openml-zero-shot", "trained on 'bbob-2d'")):
+        refused(ComparisonConfig(runs=(str(run),), env=env, protocol=protocol), SplitLeakError, word)
+
+
+def test_settings_of_methods_are_checked_by_name():
+    config = ComparisonConfig(agents=("random", "tpe"), env=RPART, settings={"tpe": {"startup_trials": 20}})
+    contender = prepare(config).contenders[1]
+    assert contender.fingerprint["settings"]["startup_trials"] == 20
+    refused(dataclasses.replace(config, settings={"gp": {}}), UnknownNameError, "'gp'", "agents=[...]")
+    wrong = dataclasses.replace(config, settings={"tpe": {"startup_trails": 20}})
+    refused(wrong, UnknownNameError, "Did you mean 'startup_trials'")
+    refused(
+        dataclasses.replace(config, settings={"tpe": {"startup_trials": 0}}), InvalidSettingError, "startup_trials=0"
+    )
+
+
+@pytest.fixture(scope="module")
+def evaluations(tmp_path_factory) -> Path:
+    """Two evaluations of one protocol: other spaces, the same methods."""
+    root = tmp_path_factory.mktemp("evaluations")
+    common = ("agents=[random,tpe,local_search]", "env=synthetic", "seeds=2", "budget=6", "workers=2")
+    for space in ("bbob-2d", "bbob-3d"):
+        assert command(*common, f"env.space={space}", f"output={root / space}") == 0
+    return root
+
+
+def test_an_evaluation_says_what_it_is_made_of(evaluations, capsys):
+    folder = evaluations / "bbob-2d"
+    result = json.loads((folder / "result.json").read_text())
+    assert result["failures"] == [] and result["settings"]["seeds"] == 2 and result["settings"]["protocol"] is None
+    assert result["command"].startswith("python evaluate.py ") and "env.space=bbob-2d" in result["command"]
+    assert result["versions"]["packages"]["optuna"]
+    configurations = ConfigurationTable.from_parquet(folder / "configurations.parquet")
+    records = RecordTable.from_parquet(folder / "records.parquet")
+    assert len(configurations) == len(records)
+    assert [column.name for column in configurations.hyperparameters] == ["x0", "x1"]
+
+
+def test_the_same_command_plays_nothing_again_and_gives_the_same_records(evaluations, capsys):
+    folder = evaluations / "bbob-2d"
+    before = RecordTable.from_parquet(folder / "records.parquet")
+    common = ("agents=[random,tpe,local_search]", "env=synthetic", "env.space=bbob-2d", "seeds=2", "budget=6")
+    assert command(*common, f"output={folder}") == 0
+    out = capsys.readouterr().out
+    count = before.frame.groupby(["agent", "task", "seed"], observed=True).ngroups
+    assert f"{count} episodes were played before" in out
+    assert RecordTable.from_parquet(folder / "records.parquet").frame.equals(before.frame)
+
+
+def test_one_report_of_several_evaluations(evaluations, tmp_path, capsys):
+    assert command(f"report={evaluations}", f"output={tmp_path}") == 0
+    page = (tmp_path / "report.html").read_text()
+    assert "synthetic:bbob-2d, synthetic:bbob-3d" in page and "By space" in page
+    assert not re.search(r'(src|href)="(?!#|data:)', page), "the page needs another file"
+    for name in ("regret", "ranks", "critical-difference", "spaces", "regret-bbob-2d", "datasets", "profile"):
+        assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 5_000
+    capsys.readouterr()
+    assert command(f"report={evaluations / 'bbob-3d'}", f"output={tmp_path / 'one'}", "reference=tpe") == 0
+    assert "A single run" in (tmp_path / "one" / "report.html").read_text()
+
+
+def test_a_report_refuses_what_cannot_be_joined(evaluations, tmp_path, capsys):
+    assert command(f"report={tmp_path}") == 2
+    assert "There is no evaluation in" in capsys.readouterr().err
+    assert command(f"report={evaluations}", "seeds=3") == 2
+    assert "seeds would have no effect" in capsys.readouterr().err
+    assert command("agents=random", "env=synthetic", "seeds=1", "budget=6", f"output={tmp_path / 'a'}") == 0
+    assert command("agents=random", "env=synthetic", "seeds=1", "budget=7", f"output={tmp_path / 'b'}") == 0
+    capsys.readouterr()
+    assert command(f"report={tmp_path}") == 2
+    assert "budget: 6 against 7" in capsys.readouterr().err
+    # An agent that lacks a task is a missing cell, and named.
+    (tmp_path / "c").mkdir()
+    for name in ("records.parquet", "result.json"):
+        (tmp_path / "c" / name).write_bytes((evaluations / "bbob-2d" / name).read_bytes())
+    result = json.loads((tmp_path / "c" / "result.json").read_text())
+    result["failures"] = [{"agent": "tpe", "task": "t", "seed": 1, "episodes": 1, "run": "", "error": "x"}]
+    (tmp_path / "c" / "result.json").write_text(json.dumps(result))
+    assert command(f"report={tmp_path / 'c'}") == 2
+    assert "incomplete" in capsys.readouterr().err
+    records = RecordTable.from_parquet(tmp_path / "c" / "records.parquet")
+    frame = records.frame[(records.frame["agent"] != "tpe") | (records.frame["seed"] != 1)]
+    RecordTable(frame).to_parquet(tmp_path / "c" / "records.parquet")
+    (tmp_path / "c" / "result.json").write_text(json.dumps({**result, "failures": []}))
+    assert command(f"report={tmp_path / 'c'}") == 2
+    assert "agent 'tpe'" in (message := capsys.readouterr().err) and "seed 1" in message
+
+
+def test_bad_input_ends_before_anything_is_played(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for arguments, says in (
+        (("agents=[rnadom]",), "Did you mean 'random'"),
+        (("agents=[random]", "protocol=openml"), "'openml'"),
+        (("agents=[random]", "workers=0"), "workers=0"),
+        (("agents=[random]", "initial_points=50"), "initial_points=50"),
+        (("agents=[random]", "env.space=rpart", "split=tset"), "Did you mean 'test'"),
+        (("agents=[portfolio]", "protocol=single-task"), "'portfolio'"),
+        (("agents=[hyperband]",), "multi-fidelity"),
+        (("agents=[random]", "settings.random.total_steps=0"), "total_steps=0"),
+    ):
+        assert command(*arguments) == 2
+        message = capsys.readouterr().err
+        assert says in message and message.count("\n") == 1, message
+    assert not list(tmp_path.iterdir())

@@ -48,9 +48,9 @@ def trace_figure(
 ) -> Figure:
     """Draw one episode: its scores on top, and below one panel per hyperparameter, all against trials.
 
-    Panels follow the order of the space, row by row. Colour is the score of a trial, dark being good. A ring marks a trial that became the incumbent, the grey line is
-    the incumbent's value, and a cross at the lower edge marks trials in which a hyperparameter was inactive.
-    Constants are left out.
+    Panels follow the order of the space, row by row. Colour is the score of a trial, dark being good. A ring marks a
+    trial that became the incumbent, the grey line is the incumbent's value, and a cross at the lower edge marks
+    trials in which a hyperparameter was inactive. Constants are left out.
 
     Args:
         configurations: What was tried.

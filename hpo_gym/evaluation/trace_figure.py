@@ -25,6 +25,8 @@ _GUIDE = "#777777"
 _NAMED_CHOICES = 10
 # The worst tenth of the scores shares one colour: one failed trial would take most of the scale.
 _WORST_SHARE = 0.1
+# Share of a hyperparameter's range that is left free for the crosses of inactive trials.
+_CROSSES = 0.22
 
 
 @dataclass(frozen=True)
@@ -189,9 +191,9 @@ def _draw_hyperparameter(axes: Any, column: Column, episode: pd.DataFrame, look:
             color=_GUIDE,
             label="_inactive",
         )
-        axes.text(0.995, 0.1, "\u00d7 inactive", transform=axes.transAxes, ha="right", fontsize=7, color=_GUIDE)
+        axes.set_title("\u00d7 inactive", fontsize=7, loc="right", pad=3, color=_GUIDE)
     if column.is_numeric:
-        _numeric_axis(axes, column)
+        _numeric_axis(axes, column, below=0.08 if active.all() else _CROSSES)
     else:
         step = 1 if len(column.choices) <= _NAMED_CHOICES else 2
         names = [literal(str(choice)) for choice in column.choices]
@@ -246,7 +248,8 @@ def _numbers(column: Column, episode: pd.DataFrame) -> Any:
     return values
 
 
-def _numeric_axis(axes: Any, column: Column) -> None:
+def _numeric_axis(axes: Any, column: Column, *, below: float) -> None:
+    """Scale an axis to a hyperparameter's range, with that share of it left free below, and a little above."""
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
     low, high = column.lower, column.upper
@@ -258,9 +261,7 @@ def _numeric_axis(axes: Any, column: Column) -> None:
         if high / low < 100.0:
             axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=6))
             axes.yaxis.set_major_formatter("{x:g}")
-        margin = (high / low) ** 0.08
-        axes.set_ylim(low / margin, high * margin)
+        axes.set_ylim(low / (high / low) ** below, high * (high / low) ** 0.08)
     else:
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=column.kind == "integer"))
-        margin = 0.08 * (high - low)
-        axes.set_ylim(low - margin, high + margin)
+        axes.set_ylim(low - below * (high - low), high + 0.08 * (high - low))

@@ -23,6 +23,8 @@ Array: TypeAlias = "np.ndarray[Any, Any]"
 _MOST_VALUES = 64
 _NEIGHBOURS = 4
 _ROUNDS = 100
+#: Of the starts, as many go on after the first round: the others would have to overtake the best of ten.
+_CONTINUED = 3
 
 
 def maximise_acquisition(
@@ -73,7 +75,9 @@ def _climb(acquisition: BaseAcquisitionFunc, points: Array, tolerance: float) ->
     grids = list(zip(space.discrete_indices, space.get_choices_of_discrete_params(), strict=True))
     values = acquisition.eval_acqf_no_grad(points)
     active = np.arange(len(points))
-    for _ in range(_ROUNDS):
+    for round_number in range(_ROUNDS):
+        if round_number == 1:
+            active = active[np.argsort(-values[active], kind="stable")[:_CONTINUED]]
         before = values[active].copy()
         points[active], values[active], _ = _gradient_ascent_batched(
             acquisition, points[active], values[active], continuous, scales, tolerance

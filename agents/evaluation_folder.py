@@ -172,7 +172,7 @@ def report_of_folders(root: Path, output: Path, reference: str | None) -> tuple[
         output,
         reference=chosen,
         split=str(first["split"]),
-        settings=results[0] if len(folders) == 1 else sources,
+        settings=sources,
         configurations=configurations,
         summary=summary,
         seed=int(first["seed"]),

@@ -219,13 +219,13 @@ def test_one_task_alone_gets_a_report_without_intervals_over_tasks(rpart: Evalua
 
 def test_several_spaces_have_sections_of_their_own(rpart: EvaluationResult, tmp_path: Path) -> None:
     powers = {"random": 1.0, "low <b>&amp;": 3.0, "high$": 0.3}
-    both = RecordTable.concat([rpart.records, play("glmnet", powers).records])
+    both = RecordTable.concat([rpart.records, play("ranger", powers).records])
     shown = Page(write_report(both, tmp_path, reference="random", split="test"))
-    assert [name for name in shown.images() if name.startswith("regret-")] == ["regret-glmnet", "regret-rpart"]
+    assert [name for name in shown.images() if name.startswith("regret-")] == ["regret-ranger", "regret-rpart"]
     assert "spaces" in shown.images()
     svg = (tmp_path / "figures" / "regret-rpart.svg").read_text(encoding="utf-8")
     tasks = len(regret_curves(rpart.records).tasks)
-    assert f"rpart, test split: {tasks} tasks" in svg and "glmnet" not in svg
+    assert f"rpart, test split: {tasks} tasks" in svg and "ranger" not in svg
 
 
 def test_what_failed_is_on_top_and_in_full(rpart: EvaluationResult, tmp_path: Path) -> None:

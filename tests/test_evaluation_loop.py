@@ -15,6 +15,7 @@ from hpo_gym.errors import HPOGymError, InvalidActionError, InvalidSettingError,
 from hpo_gym.evaluation import Contender, RecordTable, evaluate, loop
 from hpo_gym.sources import load_suite
 from hpo_gym.surrogates.base import Surrogate
+from hpo_gym.surrogates.table import TableSurrogate
 from hpo_gym.tasks.datasets import dataset_key
 from hpo_gym.tasks.ref import TaskRef
 from hpo_gym.tasks.splits import split_tasks
@@ -263,3 +264,19 @@ def test_an_exact_yahpo_suite_is_evaluated(data_folder: Path) -> None:
     suite = load_suite("yahpo", "rbv2_rpart", data_dir=str(data_folder))
     records = evaluate(uniform(suite.space.dimension), suite, seeds=1, budget=3)
     assert len(records) == 3 * records.frame["task"].nunique() > 60
+
+
+def test_a_budget_beyond_a_table_is_refused() -> None:
+    suite = quadratic_suite()
+    count = 7 * suite.num_tasks
+    table = TableSurrogate(
+        suite.space.spec,
+        suite.surrogate.metrics,
+        torch.arange(count) % suite.num_tasks,
+        torch.rand(count, 2, generator=torch.Generator().manual_seed(0)),
+        torch.rand(count, 2, generator=torch.Generator().manual_seed(1)),
+        suite.num_tasks,
+    )
+    suite.surrogate = table
+    assert len(evaluate(uniform(2), suite, split="all", seeds=1, budget=7)) == count
+    refused(lambda: evaluate(uniform(2), suite, budget=8), InvalidSettingError, "budget=8", "7 configurations")

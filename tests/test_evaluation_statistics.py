@@ -176,6 +176,8 @@ def test_the_summary_holds_every_metric_and_test() -> None:
     assert a["area_under_curve"]["mean"] == pytest.approx(5.6 / 12)
     assert a["area_under_curve"]["low"] < 5.6 / 12 < a["area_under_curve"]["high"]
     assert a["log_regret"]["mean"] == pytest.approx(np.log10(0.1 * 0.2 * 0.8) / 3)
+    final = known.frame[(known.frame["agent"] == "a") & (known.frame["trial"] == 4)]
+    assert a["best_score"] == pytest.approx(final["incumbent"].mean())
     # Final ranks of a: 1, tied with b for 1.5, and 3 behind b and random.
     assert a["mean_rank"]["4"] == pytest.approx(5.5 / 3) and reference["mean_rank"]["1"] == pytest.approx(8.5 / 3)
     # Differences -.6 -.5 +.1: the positive rank sum is 1, and two of eight sign patterns are as low.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from hpo_gym.evaluation.curves import RegretCurves, regret_curves
 from hpo_gym.evaluation.metrics import (
     area_under_curve,
+    best_score,
     grpoformer_metrics,
     log_regret,
     mean_ranks,
@@ -120,6 +121,7 @@ def summarise(
         - ``regret``: by trial (as text) its ``mean`` and 95 % interval over tasks ``low`` .. ``high``;
         - ``iqm``: by trial the interquartile mean (``mean``) and its 95 % interval over repetitions;
         - ``area_under_curve`` and ``log_regret`` (when the budget is spent): ``mean`` and 95 % interval over tasks;
+        - ``best_score``: mean over tasks when the budget is spent, in ``[0, 1]``;
         - ``mean_rank``: by trial;
         - ``wins``, ``ties``, ``losses``, ``p_value`` and ``corrected_p`` against the reference when the budget is
           spent (the last two ``None`` for the reference itself);
@@ -139,6 +141,7 @@ def summarise(
     labels = list(map(str, shown))
     over_tasks, over_repetitions = _over_tasks(curves, shown, seed, resamples), _over_repetitions(curves, shown, seed)
     ranks, tests, seconds = mean_ranks(curves), pairwise_tests(curves, reference), mean_seconds(records)
+    scores = best_score(records)
     agents: dict[str, Any] = {}
     for agent in curves.agents:
         *regret, area, log = over_tasks[agent]
@@ -150,6 +153,7 @@ def summarise(
             "iqm": dict(zip(labels, over_repetitions[agent], strict=True)),
             "area_under_curve": area,
             "log_regret": log,
+            "best_score": float(scores[agent].mean()),
             "mean_rank": {str(trial): float(ranks[agent][trial - 1]) for trial in shown},
             "wins": compared.wins,
             "ties": compared.ties,

@@ -1,0 +1,95 @@
+"""The leaderboard: played in parts, added up, and a page that says what its files say."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from agents.environments import EnvironmentConfig
+from agents.leaderboard import BOARDS, Board, main, play
+from agents.leaderboard_page import add_results, tables, write_page
+from agents.registry import AGENTS
+from hpo_gym.documents import fill_document
+from hpo_gym.errors import DataMissingError, InvalidSettingError
+
+DOCS = Path(__file__).parents[1] / "docs"
+ENV = EnvironmentConfig(id="HPO-Synthetic-v0", space="bbob-2d")
+TINY = Board("tiny", "a tiny board", "single-task", ENV, ("random", "local_search"))
+TITLES = {"tiny": TINY.title}
+
+
+@pytest.fixture(scope="module")
+def documents(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("docs")
+    shutil.copy(DOCS / "leaderboard.md", folder)
+    cells = tmp_path_factory.mktemp("cells")
+    for agent in TINY.agents:
+        add_results(folder, play(TINY, [agent], 2, cells, 1))
+    return folder
+
+
+def test_every_baseline_is_on_a_board_of_every_embedded_space():
+    classical = set(AGENTS) - {"dqn", "hyperband", "asha", "bohb"}
+    for space in ("rpart", "xgboost", "ranger", "lcbench", "adaboost", "random_forest"):
+        assert set(BOARDS[space].agents) == classical
+    for space in ("rpart", "xgboost", "ranger", "lcbench"):
+        assert {"hyperband", "asha", "bohb", "random"} <= set(BOARDS[f"{space}-multi-fidelity"].agents)
+
+
+def test_the_page_shows_what_was_played(documents):
+    write_page(documents, TITLES)
+    text = (documents / "leaderboard.md").read_text()
+    frame = pd.read_parquet(documents / "leaderboard" / "curves.parquet")
+    final = {agent: float(pd.Series([r[-1] for r in part["regret"]]).mean()) for agent, part in frame.groupby("agent")}
+    for agent, regret in final.items():
+        (row,) = [line for line in text.splitlines() if line.startswith(f"| {agent} |")]
+        assert f"{regret:.4f} [" in row
+    best = min(final, key=lambda agent: final[agent])
+    (strongest,) = [line for line in text.splitlines() if line.startswith("| `tiny` |") and "at" not in line]
+    assert strongest.rstrip("| ").split("|")[-1].strip().startswith(f"{best}: {final[best]:.4f}")
+    facts = json.loads((documents / "leaderboard" / "facts.json").read_text())
+    assert facts["tiny"]["random"]["seeds"] == 2 and facts["tiny"]["random"]["versions"]["packages"]["torch"]
+
+
+def test_results_of_an_agent_are_replaced_and_those_of_others_stay(documents, tmp_path):
+    folder = shutil.copytree(documents, tmp_path / "docs")
+    before = pd.read_parquet(folder / "leaderboard" / "curves.parquet")
+    add_results(folder, play(TINY, ["random"], 3, tmp_path, 1))
+    after = pd.read_parquet(folder / "leaderboard" / "curves.parquet")
+    assert len(after) == len(before)
+    same = [
+        all((x == y).all() for x, y in zip(*(t[t["agent"] == agent]["regret"] for t in (before, after)), strict=True))
+        for agent in ("local_search", "random")
+    ]
+    assert same == [True, False]
+    assert json.loads((folder / "leaderboard" / "facts.json").read_text())["tiny"]["random"]["seeds"] == 3
+
+
+def test_agents_of_one_board_played_the_same_tasks(documents, tmp_path):
+    folder = shutil.copytree(documents, tmp_path / "docs")
+    path = folder / "leaderboard" / "curves.parquet"
+    frame = pd.read_parquet(path)
+    frame.iloc[1:].to_parquet(path, index=False)
+    with pytest.raises(InvalidSettingError, match=r"'tiny'.*--boards tiny"):
+        tables(folder, TITLES)["boards"]()
+    path.unlink()
+    with pytest.raises(DataMissingError, match=r"agents\.leaderboard"):
+        tables(folder, TITLES)
+
+
+def test_the_command_names_what_it_does_not_know(capsys, tmp_path):
+    assert main(["--boards", "rprat"]) == 2
+    assert "Did you mean 'rpart'" in capsys.readouterr().err
+    assert main(["--boards", "rpart", "--agents", "gpp"]) == 2
+    assert "Did you mean 'gp'" in capsys.readouterr().err
+    assert main(["--page", "--documents", str(tmp_path)]) == 2
+    assert "There is no" in capsys.readouterr().err
+
+
+def test_the_published_page_is_up_to_date():
+    text = (DOCS / "leaderboard.md").read_text()
+    assert fill_document(text, tables(DOCS, {name: board.title for name, board in BOARDS.items()})) == text

@@ -184,6 +184,10 @@ class _Table:
         header = ["agent", "seeds", *(f"regret at {trial}" for trial in trials)]
         header += ["mean rank at the end", f"W/T/L vs {_REFERENCE}", "p (Holm)", "seconds per run"]
         note = f"{len(self.curves.tasks)} held-out datasets."
+        asked = {agent: self.facts[agent]["training_evaluations"] for agent in sorted(self.curves.agents)}
+        for agent, count in asked.items():
+            if count:
+                note += f" {agent}: {count:,} evaluations on training datasets before."
         return f"{note}\n\n{markdown_table(header, rows, wordy=(0,))}"
 
 

@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from hpo_gym.evaluation.curves import RegretCurves
-from hpo_gym.evaluation.style import literal, plural
+from hpo_gym.evaluation.style import literal, p_value_text, plural, text_width
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,7 +22,15 @@ __all__ = ["critical_difference_figure", "draw_critical_difference"]
 
 _INK, _BAR = "#000000", "#0072B2"
 # Heights in inches: a line of text, a bar of a clique, the axis with what stands above it.
-_LINE, _CLIQUE, _HEAD = 0.23, 0.13, 1.05
+_LINE, _CLIQUE, _HEAD = 0.23, 0.13, 0.98
+# Width of the axis in inches: so much for every agent, within these limits.
+_PER_AGENT, _NARROWEST, _WIDEST = 0.42, 3.4, 6.0
+# Inches: from the axis to a name, and from a text to the edge of the figure.
+_OUTSIDE, _MARGIN = 0.12, 0.12
+# How far a bar stands out beyond the ranks at its ends, in inches; it never reaches another agent.
+_REACH = 0.04
+# Sizes of text in points.
+_SIZE, _VERDICT_SIZE = 9.0, 8.5
 
 
 def critical_difference_figure(curves: RegretCurves, trial: int | None = None, *, alpha: float = 0.05) -> Figure:
@@ -58,12 +66,20 @@ def draw_critical_difference(result: FriedmanResult, trial: int, alpha: float = 
     half = (count + 1) // 2
     bars = _bars(result, ranks)
     levels = max((level for *_, level in bars), default=-1) + 1
-    height = _HEAD + levels * _CLIQUE + half * _LINE + 0.55
-    # A character of 9 points takes about 0.075 inch; names stand outside the axis.
-    side = 0.35 + 0.075 * (max(map(len, order)) + 7)
-    middle = min(7.0, max(3.6, 0.45 * count))
-    figure = Figure(figsize=(middle + 2 * side, height))
-    axes = figure.add_axes((side / (middle + 2 * side), 0.0, middle / (middle + 2 * side), 1.0))
+    height = _HEAD + levels * _CLIQUE + half * _LINE + 0.5
+    labels = [_label(agent, ranks[agent], left=index < half) for index, agent in enumerate(order)]
+    middle = min(_WIDEST, max(_NARROWEST, _PER_AGENT * count))
+    west, east = (
+        _OUTSIDE + 0.05 + _MARGIN + max((text_width(label, _SIZE) for label in side), default=0.0)
+        for side in (labels[:half], labels[half:])
+    )
+    verdict = _verdict(result, alpha)
+    # The lines of text above and below are centred on the axis.
+    centred = text_width(verdict, _VERDICT_SIZE) / 2 + _MARGIN - middle / 2
+    west, east = max(west, centred), max(east, centred)
+    width = west + middle + east
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((west / width, 0.0, middle / width, 1.0))
     axes.set_axis_off()
     # Down the page in inches, so that texts keep their distances however many there are.
     axes.set_ylim(height, 0.0)
@@ -73,9 +89,8 @@ def draw_critical_difference(result: FriedmanResult, trial: int, alpha: float = 
     _draw_difference(axes, result.critical_difference, count, ruler - 0.5)
     for index, (low, high, level) in enumerate(bars):
         depth = ruler + 0.14 + level * _CLIQUE
-        reach = 0.012 * (count - 1)
         axes.plot(
-            [low - reach, high + reach],
+            _ends(low, high, ranks, _REACH / middle * (count - 1)),
             [depth, depth],
             color=_BAR,
             linewidth=4,
@@ -85,7 +100,7 @@ def draw_critical_difference(result: FriedmanResult, trial: int, alpha: float = 
             zorder=4,
         )
     first = ruler + 0.14 + levels * _CLIQUE + 0.16
-    outside = 0.12 / middle * (count - 1)
+    outside = _OUTSIDE / middle * (count - 1)
     for index, agent in enumerate(order):
         left = index < half
         row = index if left else count - 1 - index
@@ -99,21 +114,20 @@ def draw_critical_difference(result: FriedmanResult, trial: int, alpha: float = 
             clip_on=False,
             label=f"_agent {agent}",
         )
-        name, rank = literal(agent), f"{ranks[agent]:.2f}"
         axes.annotate(
-            f"{name}  {rank}" if left else f"{rank}  {name}",
+            literal(labels[index]),
             (end, depth),
             xytext=(-3 if left else 3, 0),
             textcoords="offset points",
             ha="right" if left else "left",
             va="center",
-            fontsize=9,
+            fontsize=_SIZE,
             annotation_clip=False,
         )
-    figure.text(
-        0.5, 1 - 0.2 / height, f"Mean ranks at trial {trial} (1 is best)", ha="center", va="center", fontsize=11
-    )
-    figure.text(0.5, 0.18 / height, _verdict(result, alpha), ha="center", va="center", fontsize=8.5)
+    centre = (west + middle / 2) / width
+    title = f"Mean ranks at trial {trial} (1 is best)"
+    figure.text(centre, 1 - 0.2 / height, title, ha="center", va="center", fontsize=11)
+    figure.text(centre, 0.18 / height, verdict, ha="center", va="center", fontsize=_VERDICT_SIZE)
     return figure
 
 
@@ -135,6 +149,20 @@ def _bars(result: FriedmanResult, ranks: dict[str, float]) -> list[tuple[float, 
             ends[level] = high
         bars.append((low, high, level))
     return bars
+
+
+def _ends(low: float, high: float, ranks: dict[str, float], reach: float) -> list[float]:
+    """Return where a bar begins and ends: a little beyond its ranks, and at most half way to the next agent."""
+    below = [rank for rank in ranks.values() if rank < low]
+    above = [rank for rank in ranks.values() if rank > high]
+    return [
+        low - min(reach, (low - max(below)) / 2 if below else reach),
+        high + min(reach, (min(above) - high) / 2 if above else reach),
+    ]
+
+
+def _label(agent: str, rank: float, *, left: bool) -> str:
+    return f"{agent}  {rank:.2f}" if left else f"{rank:.2f}  {agent}"
 
 
 def _draw_ruler(axes: Any, count: int, depth: float) -> None:
@@ -159,11 +187,11 @@ def _draw_difference(axes: Any, difference: float, count: int, depth: float) -> 
 
 def _verdict(result: FriedmanResult, alpha: float) -> str:
     p = float(result.p_value)
-    shown = f"p = {p:.2g}" if p >= 1e-4 else f"p = {p:.1e}" if p >= 1e-99 else "p < 1e-99"
     verdict = (
         "bars join agents that cannot be told apart" if p < alpha else "no difference between agents can be claimed"
     )
     return (
-        f"Friedman test on {plural(int(result.tasks), 'task')}: \u03c7\u00b2 = {float(result.statistic):.2f}, {shown}; "
+        f"Friedman test on {plural(int(result.tasks), 'task')}: \u03c7\u00b2 = {float(result.statistic):.2f}, "
+        f"p {p_value_text(p, '= ')}; "
         f"\u03b1 = {alpha:g}: {verdict}"
     )

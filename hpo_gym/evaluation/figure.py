@@ -134,8 +134,12 @@ def _label_axes(
     if any(float(values.mean(axis=0).min()) < floor for values in curves.values.values()):
         note = f"regrets below {floor:.0e} are drawn here"
         axes.annotate(note, (0.98, 0.03), xycoords="axes fraction", ha="right", fontsize=8, color="#444444")
-    if high / max(low, floor) < 30.0:
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
+    decades = high / max(low, floor)
+    if decades < 300.0:
+        # Few powers of ten, or none, lie on a short axis.
+        axes.yaxis.set_major_locator(
+            LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if decades < 30.0 else (1.0, 2.0, 5.0))
+        )
         axes.yaxis.set_major_formatter("{x:g}")
     else:
         axes.yaxis.set_major_formatter(LogFormatterSciNotation())

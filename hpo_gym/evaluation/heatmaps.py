@@ -63,7 +63,7 @@ def task_heatmap(curves: RegretCurves, trial: int | None = None) -> Figure:
         _agent_rows(axes, agents)
     grid[-1].set_xlabel(f"task ({_what_is_named(curves)}easiest first)")
     figure.suptitle(f"Normalised regret at trial {shown} on {plural(len(order), 'task')}", fontsize=11)
-    bar = figure.colorbar(mesh, ax=list(grid), extend=extend, location="bottom", aspect=45, pad=0.01, shrink=0.7)
+    bar = figure.colorbar(mesh, ax=list(grid), extend=extend, location="bottom", aspect=45, pad=0.02, shrink=0.7)
     _label_colours(bar, "normalised regret (light is good)")
     return figure
 
@@ -134,7 +134,7 @@ def space_heatmap(curves: RegretCurves, trial: int | None = None) -> Figure:
     _agent_rows(axes, agents)
     axes.set_title(f"Mean normalised regret at trial {shown}", fontsize=11)
     bar = figure.colorbar(mesh, ax=axes, extend=extend, pad=0.02)
-    _label_colours(bar, "normalised regret")
+    _label_colours(bar, "normalised regret (light is good)")
     return figure
 
 

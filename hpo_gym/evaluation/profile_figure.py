@@ -57,7 +57,7 @@ def profile_figure(
     regrets = np.concatenate([episodes[:, :, shown_trial - 1].ravel() for episodes in curves.episodes.values()])
     left = float(min(regrets[regrets > LEAST_REGRET], default=2.0 * LEAST_REGRET)) / 2.0
     # Right of the greatest regret everybody is at 100 %.
-    right = max(float(regrets.max()) * 1.5, 10.0 * left)
+    right = max(min(1.0, float(regrets.max()) * 1.5), 10.0 * left)
     thresholds = np.geomspace(left, right, _THRESHOLDS)
     profile = performance_profile(curves, shown_trial, thresholds, seed=seed)
     banded = any(np.isfinite(profile.low[agent]).all() for agent in shown)

@@ -15,6 +15,7 @@ from hpo_gym.evaluation.profile_figure import profile_figure
 from hpo_gym.evaluation.rank_figure import rank_figure
 from hpo_gym.evaluation.records import RecordTable
 from hpo_gym.evaluation.significance import LEAST_AGENTS, LEAST_TASKS
+from hpo_gym.evaluation.style import p_value_text
 from hpo_gym.evaluation.trace_figure import trace_figure
 
 if TYPE_CHECKING:
@@ -158,8 +159,8 @@ def _tests(curves: RegretCurves, summary: Mapping[str, Any]) -> Section:
             (
                 _label(name, agent),
                 "-" if same else f"{agent['wins']} / {agent['ties']} / {agent['losses']}",
-                "-" if agent["p_value"] is None else f"{agent['p_value']:.2g}",
-                "-" if agent["corrected_p"] is None else f"{agent['corrected_p']:.2g}",
+                "-" if agent["p_value"] is None else p_value_text(agent["p_value"]),
+                "-" if agent["corrected_p"] is None else p_value_text(agent["corrected_p"]),
                 "never" if needed is None else str(needed),
                 "-" if agent["speed_up"] is None else f"{agent['speed_up']:.1f}",
                 "-" if seconds is None else f"{seconds:,.0f}",
@@ -197,7 +198,7 @@ def _tests(curves: RegretCurves, summary: Mapping[str, Any]) -> Section:
                 "critical-difference",
                 "Critical-difference diagram",
                 f"Mean ranks at the last trial over {found['tasks']} tasks. Friedman: chi-squared "
-                f"{found['statistic']:.1f}, p = {found['p_value']:.2g}. Agents joined by a bar are not told apart at "
+                f"{found['statistic']:.1f}, p {p_value_text(found['p_value'], '= ')}. Agents joined by a bar are not told apart at "
                 f"the 5 % level (critical difference {found['critical_difference']:.2f}).",
                 lambda: critical_difference_figure(curves),
             )

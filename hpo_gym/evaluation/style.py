@@ -25,10 +25,12 @@ __all__ = [
     "label_line_ends",
     "literal",
     "marker_trials",
+    "p_value_text",
     "plural",
     "show_trials",
     "spaces_title",
     "spread",
+    "text_width",
 ]
 
 # Okabe and Ito (2008), "Color Universal Design"; yellow is left out, too pale on white paper.
@@ -41,7 +43,7 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "*")
 MOST_AGENTS = len(_COLOURS) * len(_LINES)
 
 #: With more agents than this, bands would cover each other: only the emphasised ones have them.
-CROWD = 8
+CROWD = 6
 
 #: Colour map of van der Walt and Smith (2015): perceptually uniform, also to the colour-blind, and its lightness
 #: changes evenly, so that it survives a copy in grey. Reversed: a large value is dark.
@@ -49,6 +51,9 @@ HEAT = "viridis_r"
 
 #: Regrets below are drawn as this one: 0 itself has no place on a log axis.
 LEAST_REGRET = 1e-6
+
+# A p-value below is the tail of an approximation that nobody trusts so far out, or 0 by underflow.
+_LEAST_P = 1e-99
 
 # How many markers a line has, about, and over how many trials those of different agents are shifted.
 _MARKED, _SHIFTS = 8, 5
@@ -232,6 +237,28 @@ def label_line_ends(axes: Axes, ends: Mapping[str, float], styles: Mapping[str, 
 def literal(text: str) -> str:
     """Return text that matplotlib writes as it is: a dollar sign would start a formula."""
     return text.replace("$", r"\$")
+
+
+def text_width(text: str, size: float) -> float:
+    """Return the width of a line of text in inches.
+
+    Args:
+        text: As :func:`literal` takes it.
+        size: Of the font, in points.
+    """
+    from matplotlib.textpath import TextPath
+
+    return float(TextPath((0.0, 0.0), literal(text), size=size).get_extents().width) / 72.0 if text.strip() else 0.0
+
+
+def p_value_text(p_value: float, sign: str = "") -> str:
+    """Return a p-value with two digits, ``0.031`` or ``3.3e-23``; one too small to be a number is ``< 1e-99``.
+
+    Args:
+        p_value: In ``[0, 1]``.
+        sign: What stands before a number: ``"= "`` where the text goes on from a ``p``.
+    """
+    return f"< {_LEAST_P:.0e}" if p_value < _LEAST_P else f"{sign}{p_value:.2g}"
 
 
 def plural(count: int, word: str) -> str:

@@ -84,7 +84,6 @@ def trace_figure(
     panels = [column for column in configurations.hyperparameters if column.kind != "constant"]
     columns = 1 if len(panels) <= 3 else 2 if len(panels) <= 12 else 3
     rows = math.ceil(len(panels) / columns)
-    spare = rows * columns - len(panels)
     figure = Figure(figsize=(3.9 * columns + 1.3 if columns > 1 else 6.5, 2.5 + 1.25 * rows), layout="constrained")
     grid = figure.add_gridspec(rows + 1, columns, height_ratios=[1.5, *[1.0] * rows])
     top = figure.add_subplot(grid[0, :])
@@ -92,10 +91,8 @@ def trace_figure(
     shown = [top]
     for index, column in enumerate(panels):
         row, place = divmod(index, columns)
-        # What is left over of the last row is left out of the first, so that every column ends with an axis.
-        below = row if place < columns - spare else row + 1
-        axes = figure.add_subplot(grid[1 + below, place], sharex=top)
-        _draw_hyperparameter(axes, column, episode, look, last=below == rows - 1)
+        axes = figure.add_subplot(grid[1 + row, place], sharex=top)
+        _draw_hyperparameter(axes, column, episode, look, last=index + columns >= len(panels))
         shown.append(axes)
     show_trials(top, int(trials[-1]), False)
     name = f"{agent} ({episode['run'].iloc[0]})" if episode["run"].iloc[0] else agent

@@ -136,17 +136,19 @@ def evaluate(config: DictConfig, overrides: Overrides) -> None:
         folder.require_same_settings()
     workers = _workers(values["workers"])
     console = make_console()
-    with CellStore(folder.cells) as store, EvaluationDisplay(console) as display:
-        result = comparison.run(display.update, store, workers)
-    if result.reused:
-        message = f"{result.reused:,} episodes were played before, and are taken from {folder.cells}"
-        console.print(message, highlight=False, markup=False, soft_wrap=True)
     provenance = {
         "data": comparison.suite.spec.provenance,
         "versions": versions(),
         "command": shlex.join(["python", "evaluate.py", *overrides.items]),
     }
-    summary = folder.write(comparison, result, provenance)
+    # The store stays open, and locked, until everything is written: of two evaluations in one folder one has to wait.
+    with CellStore(folder.cells) as store:
+        with EvaluationDisplay(console) as display:
+            result = comparison.run(display.update, store, workers)
+        if result.reused:
+            message = f"{result.reused:,} episodes were played before, and are taken from {folder.cells}"
+            console.print(message, highlight=False, markup=False, soft_wrap=True)
+        summary = folder.write(comparison, result, provenance)
     result.require_complete()
     console.print(comparison_table(summary, console.width))
     for name in ("report.html", "table.md", "records.parquet", "configurations.parquet", "result.json"):
@@ -185,6 +187,10 @@ def _environment(values: Mapping[str, Any], runs: Sequence[str], keys: Sequence[
             value = getattr(env, name)
             reason = _DECIDED[name].format(value=value)
             raise InvalidSettingError(f"env.{name}={value} would have no effect: {reason}. Leave out env.{name}.")
+    if "env.budget" in keys and values["budget"] not in (None, env.budget):
+        raise InvalidSettingError(
+            f"budget={values['budget']} and env.budget={env.budget} contradict each other. Leave out env.budget."
+        )
     if values["run"] == []:
         raise InvalidSettingError("run=[] names no run folder. Write run=runs/<name>, or leave out run.")
     if not runs:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from agents.problem import Problem
 from agents.sequential import Optimizer, SequentialAgent, Suggestion, Trial
-from hpo_gym.errors import InvalidSettingError, require_integer
+from hpo_gym.errors import InvalidSettingError, require_integer, unknown_name
 from hpo_gym.seeding import numpy_generator, stream_seed
 from hpo_gym.spaces import SearchSpace
 from hpo_gym.spaces.spec import Column
@@ -31,6 +31,9 @@ _MOST_LEVELS = 2**16
 _SEEDS = 2**32
 
 
+_MEANS = ("centre", "start")
+
+
 @dataclass(frozen=True)
 class CMAESConfig:
     """Configuration of :class:`CMAES`.
@@ -39,14 +42,20 @@ class CMAESConfig:
         sigma: Standard deviation of the first generation in the unit cube; a sixth of the range is what Optuna's
             ``CmaEsSampler`` uses.
         population: Configurations per generation; 0 is the library's ``4 + floor(3 ln D)``.
+        mean: Where the first generation is drawn around: the ``centre`` of the unit cube, as Optuna's
+            ``CmaEsSampler`` and the library do, or the best trial that was told before (``start``), which as a rule
+            is the start that all methods share.
     """
 
     sigma: float = 1.0 / 6.0
     population: int = 0
+    mean: str = "centre"
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.sigma) and self.sigma > 0.0):
             raise InvalidSettingError(f"sigma={self.sigma!r} must be a number > 0; try {1.0 / 6.0:.3f}.")
+        if self.mean not in _MEANS:
+            raise unknown_name("mean", self.mean, _MEANS)
         require_integer("population", self.population, 0)
         if 0 < self.population < 4:
             raise InvalidSettingError(
@@ -55,13 +64,14 @@ class CMAESConfig:
 
 
 class CMAES(SequentialAgent):
-    """CMA-ES by generations, around the first trial that was told.
+    """CMA-ES by generations.
 
     Args:
         config, interface, seed, device: As for :class:`~agents.base.Agent`.
     """
 
     name: ClassVar[str] = "cmaes"
+    version: ClassVar[int] = 2
     libraries: ClassVar[tuple[str, ...]] = ("cmaes",)
     config: CMAESConfig
 
@@ -109,6 +119,7 @@ class CMAESOptimizer(Optimizer):
         self._space, self._config, self._seed = space, config, seed
         self._strategy: Strategy | None = None
         self._mean = torch.full((space.dimension,), 0.5, dtype=torch.float64)
+        self._best_start = -math.inf
         self._asked: tuple[Any, Tensor] | None = None
         self._generation: list[tuple[Any, float]] = []
         #: Runs that ended before the episode did.
@@ -123,8 +134,10 @@ class CMAESOptimizer(Optimizer):
     def tell(self, trial: Trial) -> None:
         asked, self._asked = self._asked, None
         if self._strategy is None:
-            # The start that all methods share: where to search from.
-            self._mean = torch.where(trial.active, trial.u, 0.5)
+            # What all methods share comes before the first generation, and is part of none.
+            if self._config.mean == "start" and trial.score > self._best_start:
+                self._best_start = trial.score
+                self._mean = torch.where(trial.active, trial.u, 0.5)
             return
         if asked is None or not self._evaluated(asked[1], trial):
             # A generation is a sample of the library's own distribution; nothing else belongs into it.

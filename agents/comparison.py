@@ -20,6 +20,7 @@ from hpo_gym.evaluation.contender import AnyContender
 from hpo_gym.evaluation.loop import Stage
 from hpo_gym.evaluation.protocols import Protocol, find_protocol
 from hpo_gym.evaluation.run import Progress
+from hpo_gym.evaluation.significance import require_libraries
 from hpo_gym.tasks.suite import TaskSuite
 
 __all__ = ["Comparison", "ComparisonConfig", "compare", "env_of_runs", "prepare"]
@@ -153,6 +154,11 @@ def prepare(config: ComparisonConfig) -> Comparison:
     """
     for name in config.agents or ():
         find_agent(name)
+    for name, values in config.settings.items():
+        if not isinstance(values, Mapping):
+            raise InvalidSettingError(
+                f"settings.{name}={values!r} must name a setting of the agent: settings.{name}.<setting>=<value>."
+            )
     protocol = None if config.protocol is None else find_protocol(config.protocol).require_runnable()
     env = _environment(config, protocol)
     suite, splits = env.suite, env.engine.protocol
@@ -184,6 +190,7 @@ def prepare(config: ComparisonConfig) -> Comparison:
     reference = config.reference or ("random" if "random" in names else names[0])
     if reference not in names:
         raise unknown_name("reference agent", reference, names, "Add it with agents=[...].")
+    require_libraries(len(names))
     trials = _trials(config.trials, rules.budget)
     evaluations = participants.training_evaluations
     return Comparison(config, tuple(participants.contenders), suite, rules, reference, trials, evaluations)
@@ -207,11 +214,28 @@ def _environment(config: ComparisonConfig, protocol: Protocol | None) -> HPOVect
         if given.budget is not None:
             changes["budget"] = _first(config.budget, given.budget, None)
     env = make_environment(given, num_envs=1, split=config.split, **changes)
+    if protocol is not None:
+        _require_fit(env, protocol, config.split)
     if protocol is not None and env.engine.settings.multi_fidelity and not protocol.settings.get("multi_fidelity"):
         raise InvalidSettingError(
             f"env.multi_fidelity=True contradicts protocol={protocol.name}. Use protocol=multi-fidelity."
         )
     return env
+
+
+def _require_fit(env: HPOVectorEnv, protocol: Protocol, split: str) -> None:
+    """Refuse tasks that are not those of a protocol."""
+    source = env.suite.spec.source
+    if protocol.sources and source not in protocol.sources:
+        raise InvalidSettingError(
+            f"protocol={protocol.name} is about tasks of {', '.join(protocol.sources)}; those of {env.suite.name} come "
+            f"from {source!r}. Choose another env, or leave out protocol."
+        )
+    if split not in (protocol.split, "val"):
+        raise InvalidSettingError(
+            f"split={split} is not what protocol={protocol.name} plays: split={protocol.split} (split=val while a "
+            "method is developed). Leave out protocol to play it nonetheless."
+        )
 
 
 def _first(*values: Any) -> Any:

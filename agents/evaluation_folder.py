@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -19,6 +20,7 @@ from hpo_gym.evaluation import (
 )
 from hpo_gym.evaluation.report import write_report
 from hpo_gym.sources.bundle_files import write_atomic
+from hpo_gym.sources.temporaries import discard
 
 __all__ = ["EvaluationFolder", "report_of_folders"]
 
@@ -27,9 +29,11 @@ _MOST_SHOWN = 4
 # Of two settings with one value, the one to name; and what changes no result.
 _NAMED_ELSEWHERE = ("env.split", "env.budget")
 _NO_PROPERTY = ("output", "overwrite", "workers", "report")
+# What a new result replaces, in this order.
+_WRITTEN = ("result.json", "report.html", "table.md", "figures", "records.parquet", "configurations.parquet")
 # What evaluations must agree on to be shown in one report; the space and its data may differ.
-_ONE_REPORT = ("protocol", "split", "seeds", "seed", "budget", "initial_points")
-_ONE_REPORT_ENV = ("protocol", "start", "start_configuration", "multi_fidelity", "min_fidelity")
+_ONE_REPORT = ("protocol", "split", "seeds", "seed", "budget", "initial_points", "trials", "allow_leak")
+_ONE_REPORT_ENV = ("protocol", "start", "start_configuration", "levels", "multi_fidelity", "min_fidelity")
 
 
 class EvaluationFolder:
@@ -106,8 +110,11 @@ class EvaluationFolder:
     def write(self, comparison: Comparison, result: EvaluationResult, provenance: Mapping[str, Any]) -> dict[str, Any]:
         """Write every file but the cells; return the summary.
 
-        With failures there is no summary: what is missing would be dropped silently.
+        With failures there is no summary: what is missing would be dropped silently. What an earlier evaluation left
+        goes first, ``result.json`` before everything else, and is written last: whoever finds it finds its records.
         """
+        for name in _WRITTEN:
+            discard(self.path / name)
         result.records.to_parquet(self.path / "records.parquet")
         result.configurations.to_parquet(self.path / "configurations.parquet")
         failures = [asdict(failure) for failure in result.failures]
@@ -127,7 +134,8 @@ class EvaluationFolder:
                 summary=summary,
                 seed=seed,
             )
-        content = {**head, **summary, "failures": failures}
+        files = {name: _digest(self.path / name) for name in ("records.parquet", "configurations.parquet")}
+        content = {**head, **summary, "failures": failures, "files": files}
         write_atomic(self.path / "result.json", (json.dumps(content, indent=1, default=str) + "\n").encode())
         return summary
 
@@ -157,9 +165,9 @@ def report_of_folders(root: Path, output: Path, reference: str | None) -> tuple[
     results = [_result(folder) for folder in folders]
     _require_one_protocol(folders, results)
     records = RecordTable.concat([RecordTable.from_parquet(folder / "records.parquet") for folder in folders])
-    chosen = reference or str(results[0]["settings"]["reference"])
     first = results[0]["settings"]
-    summary = summarise(records, chosen, seed=int(first["seed"]))
+    chosen = reference or str(first["reference"])
+    summary = summarise(records, chosen, first["trials"], seed=int(first["seed"]))
     configurations = None
     if len(folders) == 1:
         configurations = ConfigurationTable.from_parquet(folders[0] / "configurations.parquet")
@@ -191,8 +199,15 @@ def _result(folder: Path) -> dict[str, Any]:
                 f"{first['agent']!r}, task {first['task']}, seed {first['seed']}. Run the same command again: what "
                 "failed is tried again."
             )
-        _compared(result["settings"])
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        settings = result["settings"]
+        _compared(settings)
+        missing = [name for name in (*_ONE_REPORT, "reference", "settings", "agents") if name not in settings]
+        if missing or not isinstance(settings["seed"], int):
+            raise ValueError(f"its settings lack {', '.join(missing)}" if missing else "its seed is no integer")
+        for name, expected in result["files"].items():
+            if _digest(folder / name) != expected:
+                raise ValueError(f"{name} beside it is another one")
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         if isinstance(error, InvalidSettingError):
             raise
         raise DataIntegrityError(f"{path} is no result of an evaluation ({error}). Evaluate again.") from error
@@ -208,11 +223,23 @@ def _require_one_protocol(folders: Sequence[Path], results: Sequence[Mapping[str
     for folder, result in zip(folders[1:], results[1:], strict=True):
         other = identity(result["settings"])
         different = [f"{name}: {first[name]} against {other[name]}" for name in first if first[name] != other[name]]
+        theirs, mine = (one["settings"] for one in (results[0], result))
+        shared = set(theirs["agents"]) & set(mine["agents"])
+        different += [
+            f"settings.{name}: {theirs['settings'].get(name)} against {mine['settings'].get(name)}"
+            for name in sorted(shared)
+            if theirs["settings"].get(name) != mine["settings"].get(name)
+        ]
         if different:
             raise InvalidSettingError(
                 f"{folders[0]} and {folder} cannot be in one report: they differ in {'; '.join(different)}. Report "
                 "them one by one, or evaluate again with the same settings."
             )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:

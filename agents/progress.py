@@ -112,6 +112,7 @@ class EvaluationDisplay:
             transient=True,
         )
         self._bars: dict[str, TaskID] = {}
+        self._latest = time.monotonic()
         self._begun: dict[str, tuple[float, float]] = {}
         self._last_line = time.monotonic()
 
@@ -129,8 +130,11 @@ class EvaluationDisplay:
             self._bars[label] = self._progress.add_task(label, total=1.0, start=False)
             self._begun[label] = (now, share)
         bar = self._bars[label]
-        if share > self._begun[label][1] and not self._progress.tasks[bar].started:
+        if not self._progress.tasks[bar].started and share > self._begun[label][1]:
+            # A contender waits for those before it: its time runs from the last that was heard of them.
+            self._begun[label] = (self._latest, self._begun[label][1])
             self._progress.start_task(bar)
+        self._latest = now
         self._progress.update(bar, completed=share)
         if not self.console.is_terminal and now - self._last_line > _LINE_SECONDS and share < 1.0:
             self._last_line = now

@@ -40,11 +40,15 @@ class RandomSearchConfig:
 class RandomSearch(TrainableAgent):
     """Uniform points of the unit cube; with discrete actions, uniform legal ones.
 
+    With multi-fidelity every configuration is evaluated fully: only that is a result, and a share of an evaluation buys
+    knowledge that random search does not use. In training (``explore=True``) the share is drawn, too.
+
     With ``action="grid_step"`` that is a random walk on the grid, not random search: the baseline of every
     comparison uses ``continuous`` actions.
     """
 
     name: ClassVar[str] = "random"
+    version: ClassVar[int] = 2
     action_kinds: ClassVar[tuple[str, ...]] = ("continuous", "grid_choice", "grid_step")
     observation_kinds: ClassVar[tuple[str, ...]] = ("flat", "history")
 
@@ -65,13 +69,16 @@ class RandomSearch(TrainableAgent):
             return uniform_legal(mask, draws)
         block = next(iter(observation.values())) if isinstance(observation, dict) else observation
         shape = (len(block), self.interface.action_dimension)
-        return torch.rand(shape, generator=draws, device=block.device)
+        action = torch.rand(shape, generator=draws, device=block.device)
+        if not explore and self.interface.action_dimension > len(self.interface.hyperparameters):
+            action[:, -1] = 1.0
+        return action
 
     def train(self, env: HPOVectorEnv, callback: Callback) -> None:
         self.interface.require_same(Interface.of(env))
         observation, info = env.observe()
         while self.steps < self.config.total_steps:
-            action = self.act(observation, info.get("action_mask"), self._draws)
+            action = self.act(observation, info.get("action_mask"), self._draws, explore=True)
             observation, _, _, _, info = env.step(action)
             self.steps += env.num_envs
             if callback(self.steps, {}, info):

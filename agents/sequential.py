@@ -86,7 +86,8 @@ class SequentialAgent(Agent):
     """An :class:`Agent` of one :class:`Optimizer` per row.
 
     A row that shows fewer trials than its optimiser was told, or others, is a new episode, and gets a new optimiser
-    with a seed from ``draws``.
+    with a seed from ``draws``. A row that shows what it showed before is asked twice, and answers alike: whoever begins
+    an episode anew before its second trial calls :meth:`fresh`, as the evaluation does for every episode.
 
     Args:
         config, interface, seed, device: As for :class:`~agents.base.Agent`.

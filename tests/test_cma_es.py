@@ -99,7 +99,7 @@ def library_seed(seed: int) -> int:
 def test_on_floats_suggestions_are_those_of_the_library_alone():
     space = SearchSpace(SpaceSpec(tuple(Column(f"x{i}", "float", -5.0, 5.0, False, (), 0.0) for i in range(4)), {}))
     start = torch.tensor([0.0, 0.9, 0.5, 0.25], dtype=torch.float64)
-    optimizer = CMAESOptimizer(space, CMAESConfig(), 3)
+    optimizer = CMAESOptimizer(space, CMAESConfig(mean="start"), 3)
     optimizer.tell(trial_of(space, 0, start, 0.1))
     ours = run(optimizer, space, 43, 1)
     mean = start.float().double().numpy()
@@ -121,7 +121,7 @@ def test_on_floats_suggestions_are_those_of_the_library_alone():
 
 def test_with_integers_and_choices_suggestions_are_those_of_the_library_alone():
     space = SearchSpace(MIXED)
-    optimizer = CMAESOptimizer(space, CMAESConfig(), 4)
+    optimizer = CMAESOptimizer(space, CMAESConfig(mean="start"), 4)
     start = space.default().double()
     optimizer.tell(trial_of(space, 0, start, 0.1))
     ours = run(optimizer, space, 50, 1)
@@ -166,11 +166,20 @@ def test_every_value_of_an_integer_and_a_choice_is_a_value_of_the_library():
         assert space.numbers(u.float())[:, index].tolist() == expected, "and after the environment's rounding"
 
 
-def test_the_first_generation_is_centred_on_the_start():
+def test_the_first_generation_is_centred_as_the_library_does():
+    space = SearchSpace(SpaceSpec(tuple(Column(f"x{i}", "float", 0.0, 1.0, False, (), 0.0) for i in range(2)), {}))
+    optimizer = CMAESOptimizer(space, CMAESConfig(sigma=0.02, population=200), 0)
+    optimizer.tell(trial_of(space, 0, torch.tensor([0.8, 0.3], dtype=torch.float64), 0.9))
+    points = torch.stack(run(optimizer, space, 199, 1))
+    torch.testing.assert_close(points.mean(0), torch.full((2,), 0.5).double(), atol=0.006, rtol=0.0)
+
+
+def test_the_first_generation_is_centred_on_the_best_start_on_request():
     space = SearchSpace(SpaceSpec(tuple(Column(f"x{i}", "float", 0.0, 1.0, False, (), 0.0) for i in range(2)), {}))
     for start in ([0.8, 0.3], [0.5, 0.6]):
-        optimizer = CMAESOptimizer(space, CMAESConfig(sigma=0.02, population=200), 0)
-        optimizer.tell(trial_of(space, 0, torch.tensor(start, dtype=torch.float64), 0.9))
+        optimizer = CMAESOptimizer(space, CMAESConfig(sigma=0.02, population=200, mean="start"), 0)
+        for other, score in ((start, 0.9), ([0.1, 0.1], 0.2)):
+            optimizer.tell(trial_of(space, 0, torch.tensor(other, dtype=torch.float64), score))
         points = torch.stack(run(optimizer, space, 199, 1))
         torch.testing.assert_close(points.mean(0), torch.tensor(start).double(), atol=0.006, rtol=0.0)
         torch.testing.assert_close(points.std(0), torch.full((2,), 0.02).double(), atol=0.004, rtol=0.0)
@@ -275,12 +284,13 @@ def test_better_than_random_search_on_the_bowl():
     assert final_regret(prepared(env), env, 0) < 0.5 * baseline
 
 
-def test_better_than_random_search_on_bundled_rpart():
-    suite = load_suite("bundled", "rpart")
-    env = HPOVectorEnv(16, source=suite, split="test", action="continuous", observation="history", budget=40)
+@pytest.mark.parametrize("space", ["rpart", "ranger"])
+def test_better_than_random_search_on_validation_datasets(space):
+    suite = load_suite("bundled", space)
+    env = HPOVectorEnv(16, source=suite, split="val", action="continuous", observation="history", budget=40)
     random = RandomSearch(RandomSearchConfig(), Interface.of(env))
     baseline = sum(final_regret(random, env, seed) for seed in range(3)) / 3
-    assert final_regret(prepared(env), env, 0) < 0.6 * baseline
+    assert sum(final_regret(prepared(env), env, seed) for seed in range(3)) / 3 < 0.85 * baseline
 
 
 def test_a_prepared_agent_travels_to_other_processes():

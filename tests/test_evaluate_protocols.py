@@ -77,8 +77,13 @@ def test_what_a_method_may_know_depends_on_the_protocol(tmp_path):
     env = dataclasses.replace(SYNTHETIC, num_envs=32, budget=12)
     agent = dataclasses.replace(SMALL, total_steps=400, learning_starts=100)
     run = run_training(ExperimentConfig(agent=agent, env=env, name="r", runs=str(tmp_path), validate_every=0)).path
-    for protocol, word in (("single-task", "was trained"), ("openml-zero-shot", "trained on 'bbob-2d'")):
-        refused(ComparisonConfig(runs=(str(run),), env=env, protocol=protocol), SplitLeakError, word)
+    refused(ComparisonConfig(runs=(str(run),), env=env, protocol="single-task"), SplitLeakError, "was trained")
+    other = ComparisonConfig(runs=(str(run),), env=env, protocol="openml-zero-shot")
+    refused(other, InvalidSettingError, "bbob-2d", "'synthetic'", "leave out protocol")
+    tree = dataclasses.replace(RPART, num_envs=32, budget=12)
+    config = ExperimentConfig(agent=agent, env=tree, name="tree", runs=str(tmp_path), validate_every=0)
+    trained = ComparisonConfig(runs=(str(run_training(config).path),), env=tree, protocol="openml-zero-shot")
+    refused(trained, SplitLeakError, "trained on 'rpart'")
 
 
 def test_settings_of_methods_are_checked_by_name():
@@ -162,6 +167,9 @@ def test_a_report_refuses_what_cannot_be_joined(evaluations, tmp_path, capsys):
     RecordTable(frame).to_parquet(tmp_path / "c" / "records.parquet")
     (tmp_path / "c" / "result.json").write_text(json.dumps({**result, "failures": []}))
     assert command(f"report={tmp_path / 'c'}") == 2
+    assert "records.parquet beside it is another one" in capsys.readouterr().err
+    (tmp_path / "c" / "result.json").write_text(json.dumps({**result, "failures": [], "files": {}}))
+    assert command(f"report={tmp_path / 'c'}") == 2
     assert "agent 'tpe'" in (message := capsys.readouterr().err) and "seed 1" in message
 
 
@@ -172,6 +180,11 @@ def test_bad_input_ends_before_anything_is_played(tmp_path, capsys, monkeypatch)
         (("agents=[random]", "protocol=openml"), "'openml'"),
         (("agents=[random]", "workers=0"), "workers=0"),
         (("agents=[random]", "initial_points=50"), "initial_points=50"),
+        (("agents=[random]", "initial_points=49"), "initial_points=49"),
+        (("agents=[random]", "budget=3", "env.budget=5"), "env.budget=5"),
+        (("agents=[tpe]", "settings.tpe=5"), "settings.tpe=5"),
+        (("agents=[random]", "protocol=openml-transfer", "split=train"), "split=train"),
+        (("agents=[random]", "protocol=openml-transfer", "env=synthetic"), "'synthetic'"),
         (("agents=[random]", "env.space=rpart", "split=tset"), "Did you mean 'test'"),
         (("agents=[portfolio]", "protocol=single-task"), "'portfolio'"),
         (("agents=[hyperband]",), "multi-fidelity"),

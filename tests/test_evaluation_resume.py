@@ -176,7 +176,7 @@ def test_failed_episodes_are_tried_again(tmp_path: Path) -> None:
 
 
 def test_two_processes_do_not_write_one_store(tmp_path: Path) -> None:
-    with CellStore(tmp_path / "cells.sqlite"), pytest.raises(InvalidSettingError, match="another evaluation"):
+    with CellStore(tmp_path / "cells.sqlite"), pytest.raises(InvalidSettingError, match="Another evaluation runs"):
         CellStore(tmp_path / "cells.sqlite")
 
 

@@ -106,7 +106,7 @@ def test_brackets_are_those_of_algorithm_1():
 
 
 @pytest.mark.parametrize("eta", [2, 3, 4, 5])
-@pytest.mark.parametrize("least", [1 / 2, 1 / 9, 0.1, 6 / 52, 1 / 81, 1 / 1000])
+@pytest.mark.parametrize("least", [1 / 2, 1 / 9, 0.1, 6 / 51, 1 / 81, 1 / 1000])
 def test_brackets_follow_the_formulas(least, eta):
     brackets = hyperband_brackets(least, eta)
     s_max = max(s for s in range(20) if eta**s <= 1.0 / least + 1e-9)

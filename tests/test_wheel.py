@@ -126,6 +126,7 @@ def test_the_wheel_holds_every_file_of_the_package(names: list[str], sources: se
         assert needed in names
     assert {f"hpo_gym/data/bundle/{space}.safetensors" for space in bundled_spaces()} <= set(names)
     assert "hpo_gym/data/bundle/manifest.json" in names
+    assert "hpo_gym/evaluation/report.html.j2" in names
     cards = {f"hpo_gym/envs_registry/{path.name}" for path in (CHECKOUT / "envs_registry").glob("*.yaml")}
     assert len(cards) >= 7 and cards <= set(names)
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import sqlite3
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from hpo_gym.errors import DataIntegrityError, InvalidSettingError
+from hpo_gym.errors import DataError, DataIntegrityError, InvalidSettingError
 from hpo_gym.evaluation.loop import Played
 
 __all__ = ["CellStore"]
@@ -32,26 +34,45 @@ class CellStore:
 
     Raises:
         DataIntegrityError: If it is no such file, or one of another version.
+        DataError: If it cannot be read or written.
         InvalidSettingError: If another process is writing to it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._connection = sqlite3.connect(path, timeout=1.0, isolation_level=None)
+        with self._named_errors():
+            self._connection = sqlite3.connect(path, timeout=1.0, isolation_level=None)
+            try:
+                self._open()
+            except sqlite3.Error:
+                self._connection.close()
+                raise
+
+    @contextlib.contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Say of an error of SQLite which file it is about, and what to do."""
         try:
-            self._open()
+            yield
         except sqlite3.OperationalError as error:
-            self._connection.close()
-            raise InvalidSettingError(
-                f"{path} cannot be written to ({error}): another evaluation seems to run in this folder. Wait for it, "
-                "or write elsewhere with output=<folder>."
+            if error.sqlite_errorcode in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise InvalidSettingError(
+                    f"Another evaluation runs in {self.path.parent} and holds {self.path.name}. Wait for it, or write "
+                    "elsewhere with output=<folder>."
+                ) from error
+            if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:
+                raise self._corrupt(error) from error
+            raise DataError(
+                f"{self.path} cannot be read or written ({error}). Check that the disk has room and the folder can be "
+                "written to, or write elsewhere with output=<folder>."
             ) from error
         except sqlite3.DatabaseError as error:
-            self._connection.close()
-            raise DataIntegrityError(
-                f"{path} holds no played episodes ({error}). Delete it and evaluate again."
-            ) from error
+            raise self._corrupt(error) from error
+
+    def _corrupt(self, error: Exception) -> DataIntegrityError:
+        return DataIntegrityError(
+            f"{self.path} holds no played episodes that can be read ({error}). Delete it and evaluate again."
+        )
 
     def _open(self) -> None:
         connection = self._connection
@@ -92,16 +113,15 @@ class CellStore:
         """
         import numpy as np
 
-        found = self._connection.execute("SELECT trials FROM cells WHERE key = ?", (key,)).fetchone()
+        with self._named_errors():
+            found = self._connection.execute("SELECT trials FROM cells WHERE key = ?", (key,)).fetchone()
         if found is None:
             return None
         try:
             with np.load(io.BytesIO(found[0]), allow_pickle=False) as columns:
                 return Played(**{field.name: columns[field.name] for field in fields(Played)})
-        except (KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
-            raise DataIntegrityError(
-                f"{self.path}: the trials under {key} cannot be read ({error}). Delete the file and evaluate again."
-            ) from error
+        except (KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            raise self._corrupt(error) from error
 
     def put(self, key: str, played: Played) -> None:
         """Keep what was played; once this returns, no kill of the process loses it."""
@@ -109,7 +129,8 @@ class CellStore:
 
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **asdict(played))
-        self._connection.execute("INSERT OR REPLACE INTO cells VALUES (?, ?)", (key, buffer.getvalue()))
+        with self._named_errors():
+            self._connection.execute("INSERT OR REPLACE INTO cells VALUES (?, ?)", (key, buffer.getvalue()))
 
     def close(self) -> None:
         """Let other processes write."""

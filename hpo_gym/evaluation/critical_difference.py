@@ -26,7 +26,7 @@ _LINE, _CLIQUE, _HEAD = 0.23, 0.13, 0.98
 # Width of the axis in inches: so much for every agent, within these limits.
 _PER_AGENT, _NARROWEST, _WIDEST = 0.42, 3.4, 6.0
 # Inches: from the axis to a name, and from a text to the edge of the figure.
-_OUTSIDE, _MARGIN = 0.12, 0.12
+_OUTSIDE, _MARGIN = 0.12, 0.2
 # How far a bar stands out beyond the ranks at its ends, in inches; it never reaches another agent.
 _REACH = 0.04
 # Sizes of text in points.

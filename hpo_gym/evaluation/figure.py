@@ -15,6 +15,7 @@ from hpo_gym.evaluation.style import (
     LEAST_REGRET,
     agent_styles,
     emphasised_agents,
+    extra_width,
     literal,
     marker_trials,
     plural,
@@ -66,7 +67,8 @@ def regret_figure(
     shown = emphasised_agents(final, emphasised)
     crowded = len(final) > CROWD
     log = curves.budget >= _LOG_BUDGET if log_trials is None else log_trials
-    figure = Figure(figsize=(8.0, 5.0) if crowded else (7.0, 4.4), layout="constrained")
+    width, height = (8.0, 5.0) if crowded else (7.0, 4.4)
+    figure = Figure(figsize=(width + extra_width(final, 10), height), layout="constrained")
     axes = figure.add_subplot()
     trials = np.arange(1, curves.budget + 1)
     # Between trials so close a band is a straight line; thousands of bootstraps would draw the same.

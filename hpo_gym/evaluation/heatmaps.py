@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from hpo_gym.evaluation.curves import RegretCurves
-from hpo_gym.evaluation.style import HEAT, literal, plural
+from hpo_gym.evaluation.style import HEAT, extra_width, literal, plural
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,7 +49,8 @@ def task_heatmap(curves: RegretCurves, trial: int | None = None) -> Figure:
     # Inches: a row of colours, and the names of the tasks, which stand upright, below every panel.
     row, foot = 0.19, 0.25 + 0.062 * longest
     height = panels * (row * len(agents) + foot) + 1.1
-    figure = Figure(figsize=(min(10.0, max(5.0, 2.6 + 0.21 * width)), height), layout="constrained")
+    wide = min(10.0, max(5.0, 2.6 + 0.21 * width)) + extra_width(agents, 8)
+    figure = Figure(figsize=(wide, height), layout="constrained")
     grid = figure.subplots(panels, 1, squeeze=False)[:, 0]
     norm, extend = _colours(values)
     for panel, axes in enumerate(grid):
@@ -101,7 +102,8 @@ def space_heatmap(curves: RegretCurves, trial: int | None = None) -> Figure:
     # A narrow gap sets the mean apart from what it is the mean of.
     left = np.append(np.arange(len(spaces), dtype=float), len(spaces) + 0.15)
     longest = max(len(line) for name in names for line in name.split("\n"))
-    size = (max(4.6, 2.4 + 0.72 * len(left)), 1.6 + 0.26 * len(agents) + 0.055 * longest)
+    wide = max(4.6, 2.4 + 0.72 * len(left)) + extra_width(agents, 8)
+    size = (wide, 1.9 + 0.26 * len(agents) + 0.055 * longest)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     norm, extend = _colours(table)
@@ -134,7 +136,7 @@ def space_heatmap(curves: RegretCurves, trial: int | None = None) -> Figure:
     _agent_rows(axes, agents)
     axes.set_title(f"Mean normalised regret at trial {shown}", fontsize=11)
     bar = figure.colorbar(mesh, ax=axes, extend=extend, pad=0.02)
-    _label_colours(bar, "normalised regret (light is good)")
+    _label_colours(bar, "normalised regret\n(light is good)")
     return figure
 
 

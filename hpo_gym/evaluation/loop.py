@@ -70,10 +70,11 @@ class Rules:
                 "terminate_on_repeat=True would give contenders unequal budgets: an evaluation compares methods "
                 "after the same number of trials. Use terminate_on_repeat=False (training may use True)."
             )
-        if self.initial_points >= self.budget:
+        shared = self.initial_points + (0 if self.settings.get("start") == "none" else 1)
+        if self.initial_points and shared >= self.budget:
             raise InvalidSettingError(
-                f"initial_points={self.initial_points!r} of budget={self.budget!r} leave no evaluation to the methods. "
-                "Use fewer initial points, or a larger budget."
+                f"initial_points={self.initial_points!r} and the start leave no evaluation of budget={self.budget!r} "
+                "to the methods. Use fewer initial points, or a larger budget."
             )
 
 

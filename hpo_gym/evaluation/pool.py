@@ -92,7 +92,8 @@ def _play_until_death(content: bytes, waiting: list[Work], workers: int) -> Gene
             while waiting and len(running) < workers:
                 item = waiting.pop()
                 try:
-                    running[pool.submit(_play_in_worker, *item)] = item
+                    with _uninterrupted():
+                        running[pool.submit(_play_in_worker, *item)] = item
                 except BrokenProcessPool:
                     waiting.append(item)
                     return list(running.values())
@@ -143,6 +144,19 @@ def attempt(stage: Stage, index: int, unit: Unit, report: Callable[[float], None
         return Outcome(index, unit, None, str(error))
     except Exception:  # of whatever library: it is reported in full, and the other units go on
         return Outcome(index, unit, None, traceback.format_exc(limit=-6))
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold back Ctrl-C while processes are started: they inherit that, and would all print a traceback of their own."""
+    if not hasattr(signal, "pthread_sigmask") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

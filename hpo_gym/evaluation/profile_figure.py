@@ -11,6 +11,7 @@ from hpo_gym.evaluation.style import (
     LEAST_REGRET,
     agent_styles,
     emphasised_agents,
+    extra_width,
     literal,
     plural,
     spaces_title,
@@ -61,7 +62,8 @@ def profile_figure(
     thresholds = np.geomspace(left, right, _THRESHOLDS)
     profile = performance_profile(curves, shown_trial, thresholds, seed=seed)
     banded = any(np.isfinite(profile.low[agent]).all() for agent in shown)
-    figure = Figure(figsize=(8.0, 5.0) if len(final) > CROWD else (7.0, 4.4), layout="constrained")
+    width, height = (8.0, 5.0) if len(final) > CROWD else (7.0, 4.4)
+    figure = Figure(figsize=(width + extra_width(final, 10), height), layout="constrained")
     axes = figure.add_subplot()
     # The legend's order is that of the shares of good results, as far as one number can say it.
     for agent in sorted(final, key=lambda agent: (final[agent], agent)):

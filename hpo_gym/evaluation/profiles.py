@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hpo_gym.errors import InvalidSettingError
 from hpo_gym.evaluation.curves import RegretCurves
 from hpo_gym.evaluation.metrics import LEAST_REGRET
-from hpo_gym.evaluation.robust import episode_weights, percentile_interval
+from hpo_gym.evaluation.robust import episode_weights, percentile_interval, usual_resamples
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +42,7 @@ def performance_profile(
     thresholds: Sequence[float] | np.ndarray[Any, Any] | None = None,
     *,
     seed: int = 0,
-    resamples: int = 2000,
+    resamples: int | None = None,
     confidence: float = 0.95,
 ) -> Profile:
     """Return the performance profile of every agent: the distribution function of its episodes' regrets.
@@ -56,7 +56,8 @@ def performance_profile(
         trial: When; ``None`` means when the budget is spent.
         thresholds: Increasing regrets; ``None`` means 121 from ``LEAST_REGRET`` to 1, evenly spaced in the log.
         seed: Root of the resampling stream.
-        resamples: Number of bootstrap resamples.
+        resamples: Number of bootstrap resamples; ``None`` means
+            :func:`~hpo_gym.evaluation.robust.usual_resamples`.
         confidence: Coverage of the bands, in ``(0, 1)``.
 
     Raises:
@@ -76,6 +77,7 @@ def performance_profile(
         tasks, repetitions, _ = episodes.shape
         reached = (episodes[:, :, column, None] <= grid).astype(np.float64).reshape(tasks * repetitions, -1)
         share[agent] = reached.mean(axis=0)
-        weights = episode_weights(tasks, repetitions, resamples, seed)
+        count = usual_resamples(tasks * repetitions) if resamples is None else resamples
+        weights = episode_weights(tasks, repetitions, count, seed)
         low[agent], high[agent] = percentile_interval(weights @ reached, repetitions, confidence)
     return Profile(grid, share, low, high)

@@ -27,7 +27,8 @@ class Protocol:
         knowledge: What a method may have learned from before.
         environment: The registered id whose objective and episodes it takes, if nothing else is asked for.
         splits: Split protocol: ``dataset-disjoint`` or ``per-space``.
-        split: The tasks that are played.
+        split: The tasks that are played; ``val`` may stand in for it while a method is developed.
+        sources: Where its tasks may come from; empty: anywhere.
         budget: Full evaluations per episode, if nothing else is asked for.
         seeds: Repetitions per task, if nothing else is asked for.
         settings: Fields of :class:`~hpo_gym.mdp.EpisodeSettings` that belong to it.
@@ -41,6 +42,7 @@ class Protocol:
     environment: str = "HPO-OpenML-v0"
     splits: str = "dataset-disjoint"
     split: str = "test"
+    sources: tuple[str, ...] = ()
     budget: int = 50
     seeds: int = 5
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -59,16 +61,20 @@ class Protocol:
         return self
 
 
+_OPENML = ("bundled", "yahpo", "runs")
+
 _ALL = (
     Protocol(
         "openml-transfer",
         "Learn on the training datasets of a search space, be tested on datasets that are training data of no space.",
         knowledge="same-space",
+        sources=_OPENML,
     ),
     Protocol(
         "openml-zero-shot",
         "Neither the search space nor the datasets were seen: what is learned has to come from other spaces.",
         knowledge="other-spaces",
+        sources=_OPENML,
     ),
     Protocol(
         "single-task",

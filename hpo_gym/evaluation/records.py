@@ -81,6 +81,21 @@ class RecordTable:
         """The names of the agents, sorted."""
         return tuple(sorted(map(str, self.frame["agent"].unique())))
 
+    def require_plausible(self) -> None:
+        """Refuse numbers that no evaluation writes.
+
+        Raises:
+            InvalidSettingError: Naming the column.
+        """
+        frame = self.frame
+        wrong = [name for name in _TEXT if frame[name].isna().any()]
+        wrong += [name for name in ("score", "incumbent") if not frame[name].between(0.0, 1.0).all()]
+        # The best that is known of a task may be beaten a little.
+        wrong += [] if (frame["regret"].isna() | frame["regret"].between(-1.0, 1.0 + 1e-6)).all() else ["regret"]
+        wrong += [] if (frame["spent"].gt(0.0) & frame["spent"].le(frame["trial"] + 1e-3)).all() else ["spent"]
+        if wrong:
+            raise InvalidSettingError(f"Values of {', '.join(wrong)} are missing or outside their range.")
+
     @property
     def reproducible(self) -> pd.DataFrame:
         """All columns but the measured ``agent_seconds``: what two evaluations with one seed agree on bitwise."""
@@ -142,8 +157,10 @@ class RecordTable:
         if not target.is_file():
             raise DataMissingError(f"There is no record table {target}. Write one with `python evaluate.py`.")
         try:
-            return cls(pd.read_parquet(target))
-        except (ArrowInvalid, InvalidSettingError) as error:
+            table = cls(pd.read_parquet(target))
+            table.require_plausible()
+            return table
+        except (ArrowInvalid, InvalidSettingError, OSError, ValueError) as error:
             raise DataIntegrityError(
                 f"{target} is no record table: {error} Delete it and evaluate again with `python evaluate.py`."
             ) from error

@@ -198,8 +198,8 @@ def _tests(curves: RegretCurves, summary: Mapping[str, Any]) -> Section:
                 "critical-difference",
                 "Critical-difference diagram",
                 f"Mean ranks at the last trial over {found['tasks']} tasks. Friedman: chi-squared "
-                f"{found['statistic']:.1f}, p {p_value_text(found['p_value'], '= ')}. Agents joined by a bar are not told apart at "
-                f"the 5 % level (critical difference {found['critical_difference']:.2f}).",
+                f"{found['statistic']:.1f}, p {p_value_text(found['p_value'], '= ')}. Agents joined by a bar are not "
+                f"told apart at the 5 % level (critical difference {found['critical_difference']:.2f}).",
                 lambda: critical_difference_figure(curves),
             )
         )

@@ -21,8 +21,12 @@ __all__ = [
     "percentile_interval",
     "resampled_episodes",
     "stratified_interval",
+    "usual_resamples",
 ]
 
+_RESAMPLES, _LEAST_RESAMPLES = 2000, 200
+# Episodes that are drawn for one interval, at most, as long as the least number of resamples allows.
+_RESAMPLED = 4_000_000
 # Numbers that are resampled at a time: what a cache holds.
 _CHUNK = 262_144
 
@@ -44,6 +48,14 @@ def interquartile_mean(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     cut = len(episodes) // 4
     mean: np.ndarray[Any, Any] = episodes[cut : len(episodes) - cut].mean(axis=0)
     return mean
+
+
+def usual_resamples(episodes: int) -> int:
+    """Return how many resamples an interval over repetitions gets: 2,000, and fewer where each has very many episodes.
+
+    With tens of thousands of episodes the interval is narrow, and its ends need no third digit; 200 are the least.
+    """
+    return min(_RESAMPLES, max(_LEAST_RESAMPLES, _RESAMPLED // episodes))
 
 
 def resampled_episodes(tasks: int, repetitions: int, resamples: int, seed: int) -> np.ndarray[Any, Any]:
@@ -99,7 +111,7 @@ def stratified_interval(
     statistic: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]] = interquartile_mean,
     *,
     seed: int = 0,
-    resamples: int = 2000,
+    resamples: int | None = None,
     confidence: float = 0.95,
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Return the percentile interval of the stratified bootstrap: tasks stay, repetitions are resampled within each.
@@ -111,7 +123,7 @@ def stratified_interval(
         values: float64 ``[N, R, K]``: tasks, repetitions, columns.
         statistic: ``[N, R, K] -> [K]`` for any ``K``, column by column.
         seed: Root of the resampling stream; the same draws serve every column.
-        resamples: Number of resamples.
+        resamples: Number of resamples; ``None`` means :func:`usual_resamples`.
         confidence: Coverage, in ``(0, 1)``.
 
     Returns:
@@ -123,6 +135,7 @@ def stratified_interval(
     import numpy as np
 
     tasks, repetitions, columns = values.shape
+    resamples = usual_resamples(tasks * repetitions) if resamples is None else resamples
     drawn = resampled_episodes(tasks, repetitions, resamples, seed)
     by_column = np.ascontiguousarray(values.reshape(tasks * repetitions, columns).T)
     statistics = np.empty((resamples, columns))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ __all__ = [
     "critical_difference",
     "friedman",
     "pairwise_tests",
+    "require_libraries",
     "wins_ties_losses",
 ]
 
@@ -310,6 +312,19 @@ def _nemenyi(agents: tuple[str, ...], values: np.ndarray[Any, Any]) -> dict[tupl
         (agents[first], agents[second]): float(p_values[first, second])
         for first, second in combinations(range(len(agents)), 2)
     }
+
+
+def require_libraries(agents: int) -> None:
+    """Check that what tests between so many agents need is installed; before an evaluation, not after it.
+
+    Raises:
+        InvalidSettingError: If it is not.
+    """
+    needed = [("statsmodels", "Holm's correction")] if agents > 1 else []
+    needed += [("scikit_posthocs", "Nemenyi's test")] if agents >= LEAST_AGENTS else []
+    for module, what in needed:
+        if find_spec(module) is None:
+            raise _not_installed(what, ModuleNotFoundError(f"No module named {module!r}", name=module))
 
 
 def _not_installed(what: str, error: ModuleNotFoundError) -> InvalidSettingError:

@@ -22,6 +22,7 @@ __all__ = [
     "AgentStyle",
     "agent_styles",
     "emphasised_agents",
+    "extra_width",
     "label_line_ends",
     "literal",
     "marker_trials",
@@ -54,6 +55,12 @@ LEAST_REGRET = 1e-6
 
 # A p-value below is the tail of an approximation that nobody trusts so far out, or 0 by underflow.
 _LEAST_P = 1e-99
+
+# Dots per inch of the PNG.
+_DOTS = 150
+
+# Inches that figures have for a name: "differential_evolution", as most are shorter.
+_NAME_WIDTH = 1.7
 
 # How many markers a line has, about, and over how many trials those of different agents are shifted.
 _MARKED, _SHIFTS = 8, 5
@@ -240,15 +247,27 @@ def literal(text: str) -> str:
 
 
 def text_width(text: str, size: float) -> float:
-    """Return the width of a line of text in inches.
+    """Return the width of a line of text in inches, as a PNG of :func:`~hpo_gym.evaluation.save_figure` shows it.
 
     Args:
-        text: As :func:`literal` takes it.
+        text: Plain text, no formula.
         size: Of the font, in points.
     """
-    from matplotlib.textpath import TextPath
+    from matplotlib.backends.backend_agg import RendererAgg
+    from matplotlib.font_manager import FontProperties
 
-    return float(TextPath((0.0, 0.0), literal(text), size=size).get_extents().width) / 72.0 if text.strip() else 0.0
+    renderer = RendererAgg(1, 1, _DOTS)
+    return float(renderer.get_text_width_height_descent(text, FontProperties(size=size), False)[0]) / _DOTS
+
+
+def extra_width(agents: Iterable[str], size: float) -> float:
+    """Return by how many inches a figure has to be wider for its longest name, so that its axes are not narrower.
+
+    Args:
+        agents: Names, of which one of 1.7 inches has its place anyway.
+        size: Of the font, in points.
+    """
+    return max(0.0, max(text_width(agent, size) for agent in agents) - _NAME_WIDTH)
 
 
 def p_value_text(p_value: float, sign: str = "") -> str:

@@ -25,15 +25,18 @@ _GUIDE = "#777777"
 _NAMED_CHOICES = 10
 # The worst tenth of the scores shares one colour: one failed trial would take most of the scale.
 _WORST_SHARE = 0.1
+# Areas of the points of a trial that cost nothing and of a full evaluation, in square points.
+_SMALLEST, _LARGEST = 5.0, 22.0
 # Share of a hyperparameter's range that is left free for the crosses of inactive trials.
 _CROSSES = 0.22
 
 
 @dataclass(frozen=True)
 class _Look:
-    """Colour scale of the scores, trials that changed the incumbent, and the incumbent's trial at every trial."""
+    """Colour scale of the scores, areas, trials that changed the incumbent, and the incumbent's at every trial."""
 
     norm: Any
+    areas: Any
     improved: Any
     incumbent: Any
 
@@ -52,7 +55,8 @@ def trace_figure(
 
     Panels follow the order of the space, row by row. Colour is the score of a trial, dark being good. A ring marks a
     trial that became the incumbent, the grey line is the incumbent's value, and a cross at the lower edge marks
-    trials in which a hyperparameter was inactive. Constants are left out.
+    trials in which a hyperparameter was inactive. Trials of less than a full evaluation are smaller points. Constants
+    are left out.
 
     Args:
         configurations: What was tried.
@@ -78,8 +82,10 @@ def trace_figure(
     # The last trial that improved is the incumbent's, at every trial.
     holder = np.maximum.accumulate(np.where(improved, np.arange(len(trials)), 0))
     low, high = float(np.quantile(scores, _WORST_SHARE)), float(scores.max())
+    fidelity = episode["fidelity"].to_numpy()
+    areas = _SMALLEST + (_LARGEST - _SMALLEST) * fidelity
     cut = low < high and float(scores.min()) < low
-    look = _Look(Normalize(low if low < high else high - 1e-6, high), improved, holder)
+    look = _Look(Normalize(low if low < high else high - 1e-6, high), areas, improved, holder)
 
     panels = [column for column in configurations.hyperparameters if column.kind != "constant"]
     columns = 1 if len(panels) <= 3 else 2 if len(panels) <= 12 else 3
@@ -93,6 +99,8 @@ def trace_figure(
         row, place = divmod(index, columns)
         axes = figure.add_subplot(grid[1 + row, place], sharex=top)
         _draw_hyperparameter(axes, column, episode, look, last=index + columns >= len(panels))
+        if row == rows - 1:
+            axes.set_xlabel("trial", fontsize=9)
         shown.append(axes)
     show_trials(top, int(trials[-1]), False)
     name = f"{agent} ({episode['run'].iloc[0]})" if episode["run"].iloc[0] else agent
@@ -112,7 +120,7 @@ def _episode(
     run: str | None,
     space: str | None,
 ) -> pd.DataFrame:
-    """Return the trials of one episode in order: its configurations with ``score`` and ``incumbent``."""
+    """Return one episode in order: its configurations with ``score``, ``incumbent`` and ``fidelity``."""
     frame = configurations.frame
     for name, value in (("agent", agent), ("task", task), ("run", run), ("space", space)):
         if value is None:
@@ -137,7 +145,7 @@ def _episode(
     mask = records.frame["seed"] == seed
     for name in _KEYS[:-1]:
         mask &= records.frame[name].astype(str) == str(frame[name].iloc[0])
-    results = records.frame.loc[mask, ["trial", "score", "incumbent"]]
+    results = records.frame.loc[mask, ["trial", "score", "incumbent", "fidelity"]]
     joined = frame.merge(results, on="trial", how="left", validate="one_to_one").sort_values("trial")
     missing = joined.loc[joined["score"].isna(), "trial"].tolist()
     if missing:
@@ -155,13 +163,25 @@ def _draw_scores(axes: Any, trials: Any, scores: Any, incumbent: Any, look: _Loo
     )
     for trial in trials[look.improved]:
         axes.axvline(trial, color=_INCUMBENT, alpha=0.25, linewidth=0.7, zorder=0)
+    if look.areas.min() < _LARGEST:
+        style = {"c": "none", "s": (_SMALLEST + _LARGEST) / 2, "edgecolors": _GUIDE, "linewidths": 0.8}
+        axes.scatter([], [], label="part of a full evaluation", **style)
     axes.set_ylabel("score")
     axes.set_xlabel("trial", fontsize=8, labelpad=1)
     axes.tick_params(labelsize=8)
     axes.margins(x=0.02)
     axes.grid(alpha=0.3, linewidth=0.5)
     # Above the axis, where it hides no trial.
-    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.99), ncols=2, fontsize=8, frameon=False, borderaxespad=0.1)
+    axes.legend(
+        loc="lower right",
+        bbox_to_anchor=(1.0, 0.99),
+        ncols=3,
+        fontsize=8,
+        columnspacing=1.2,
+        handletextpad=0.4,
+        frameon=False,
+        borderaxespad=0.1,
+    )
     return points
 
 
@@ -199,8 +219,6 @@ def _draw_hyperparameter(axes: Any, column: Column, episode: pd.DataFrame, look:
     axes.set_title(literal(column.name), fontsize=9, loc="left", pad=3)
     axes.tick_params(labelsize=7.5, labelbottom=last)
     axes.grid(alpha=0.3, linewidth=0.5)
-    if last:
-        axes.set_xlabel("trial", fontsize=9)
 
 
 def _points(axes: Any, trials: Any, values: Any, scores: Any, look: _Look, active: Any = None) -> Any:
@@ -213,7 +231,7 @@ def _points(axes: Any, trials: Any, values: Any, scores: Any, look: _Look, activ
         c=scores[mask],
         norm=look.norm,
         cmap=HEAT,
-        s=20,
+        s=look.areas[mask],
         edgecolors=_GUIDE,
         linewidths=0.4,
         zorder=3,

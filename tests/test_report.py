@@ -207,12 +207,18 @@ def test_the_same_records_give_the_same_files(written: Path, rpart: EvaluationRe
         assert (tmp_path / "figures" / path.name).read_bytes() == path.read_bytes()
 
 
-def test_one_agent_alone_gets_a_report_that_says_what_it_lacks(rpart: EvaluationResult, tmp_path: Path) -> None:
-    alone = only(rpart.records, agent="random")
-    shown = Page(write_report(alone, tmp_path, reference="random", split="test"))
-    assert list(shown.images()) == ["regret", "profile", "datasets"]
-    assert "ranks need two" in shown.text
-    assert "need at least 3 agents and 2 tasks; there are 1 and" in shown.text
+@pytest.fixture(scope="module")
+def alone(rpart: EvaluationResult, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """Return the page of one agent, after five episodes of another one have failed."""
+    lost = [Failure("smac", "s<1>", "openml-dataset:3", 4, 5, "Traceback: <boom> & more")]
+    records, folder = only(rpart.records, agent="random"), tmp_path_factory.mktemp("alone")
+    return Page(write_report(records, folder, reference="random", split="test", failures=lost))
+
+
+def test_one_agent_alone_gets_a_report_that_says_what_it_lacks(alone: Page) -> None:
+    assert list(alone.images()) == ["regret", "profile", "datasets"]
+    assert "ranks need two" in alone.text
+    assert "need at least 3 agents and 2 tasks; there are 1 and" in alone.text
 
 
 def test_one_task_alone_gets_a_report_without_intervals_over_tasks(rpart: EvaluationResult, tmp_path: Path) -> None:
@@ -227,9 +233,8 @@ def test_one_task_alone_gets_a_report_without_intervals_over_tasks(rpart: Evalua
 
 
 def test_several_spaces_have_sections_of_their_own(rpart: EvaluationResult, tmp_path: Path) -> None:
-    powers = {"random": 1.0, MARKUP: 3.0, DOLLARS: 0.3}
-    few, other = first_tasks(rpart.records), first_tasks(play("ranger", powers, seeds=1).records)
-    both = RecordTable.concat([few, other])
+    played = [only(rpart.records, agent="random"), play("ranger", {"random": 1.0}).records]
+    both = RecordTable.concat([first_tasks(records) for records in played])
     shown = Page(write_report(both, tmp_path, reference="random", split="test"))
     assert [name for name in shown.images() if name.startswith("regret-")] == ["regret-ranger", "regret-rpart"]
     assert "spaces" in shown.images()
@@ -237,13 +242,10 @@ def test_several_spaces_have_sections_of_their_own(rpart: EvaluationResult, tmp_
     assert "rpart, test split: 3 tasks" in svg and "ranger" not in svg
 
 
-def test_what_failed_is_on_top_and_in_full(rpart: EvaluationResult, tmp_path: Path) -> None:
-    lost = [Failure("smac", "s<1>", "openml-dataset:3", 4, 5, "Traceback: <boom> & more")]
-    alone = only(rpart.records, agent="random")
-    shown = Page(write_report(alone, tmp_path, reference="random", split="test", failures=lost))
-    assert "5 episodes could not be played" in shown.text
-    assert shown.text.index("could not be played") < shown.text.index("What was compared")
-    (row,) = [row for row in shown.rows if "Traceback" in row[-1]]
+def test_what_failed_is_on_top_and_in_full(alone: Page) -> None:
+    assert "5 episodes could not be played" in alone.text
+    assert alone.text.index("could not be played") < alone.text.index("What was compared")
+    (row,) = [row for row in alone.rows if "Traceback" in row[-1]]
     assert row[-1] == "Traceback: <boom> & more" and "smac" in row[0] and "seed 4" in row[0]
 
 

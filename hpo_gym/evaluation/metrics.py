@@ -37,7 +37,7 @@ __all__ = [
 LEAST_REGRET = 1e-6
 
 #: Values are rounded to so many decimals before they are ranked, so that a tie stays one whatever the order of a sum.
-RANK_DECIMALS = 8
+RANK_DECIMALS = 6
 
 # Sums of the same numbers in another order differ by less.
 _ROUNDING = 1e-12
@@ -134,7 +134,7 @@ def best_score(records: RecordTable, trial: int | None = None) -> dict[str, np.n
 def ranks_of(values: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
     """Return the rank of every agent among all at each entry of arrays of one shape; the lowest value has rank 1.
 
-    Values are rounded to ``RANK_DECIMALS`` first, as HPO-B does; ties share the mean of their ranks.
+    Values are rounded to ``RANK_DECIMALS`` first; ties share the mean of their ranks.
     """
     import numpy as np
     from scipy.stats import rankdata

@@ -59,6 +59,7 @@ Settings (key=value):
   allow_leak  evaluate on datasets that a policy was trained on or chosen by (default: false)
   output      folder to write to (default: evaluations/<space>-<split>, or evaluation/ in the first run folder)
   overwrite   replace the result of other settings; played episodes that are the same are kept (default: false)
+  figures     draw the report and its figures, which takes some seconds (default: true)
   report      folder of evaluations to report on; nothing is evaluated
   env.space   search space, without run=; env.device: cpu or cuda
 """
@@ -96,6 +97,7 @@ class EvaluateConfig:
     allow_leak: bool = False
     output: str | None = None
     overwrite: bool = False
+    figures: bool = True
     report: str | None = None
 
 
@@ -148,10 +150,11 @@ def evaluate(config: DictConfig, overrides: Overrides) -> None:
         if result.reused:
             message = f"{result.reused:,} episodes were played before, and are taken from {folder.cells}"
             console.print(message, highlight=False, markup=False, soft_wrap=True)
-        summary = folder.write(comparison, result, provenance)
+        summary = folder.write(comparison, result, provenance, figures=values["figures"])
     result.require_complete()
     console.print(comparison_table(summary, console.width))
-    for name in ("report.html", "table.md", "records.parquet", "configurations.parquet", "result.json"):
+    written = ["report.html"] if values["figures"] else []
+    for name in (*written, "table.md", "records.parquet", "configurations.parquet", "result.json"):
         console.print(f"  {folder.path / name}", highlight=False, soft_wrap=True, markup=False)
 
 

@@ -28,7 +28,7 @@ __all__ = ["EvaluationFolder", "report_of_folders"]
 _MOST_SHOWN = 4
 # Of two settings with one value, the one to name; and what changes no result.
 _NAMED_ELSEWHERE = ("env.split", "env.budget")
-_NO_PROPERTY = ("output", "overwrite", "workers", "report")
+_NO_PROPERTY = ("output", "overwrite", "workers", "figures", "report")
 # What a new result replaces, in this order.
 _WRITTEN = ("result.json", "report.html", "table.md", "figures", "records.parquet", "configurations.parquet")
 # What evaluations must agree on to be shown in one report; the space and its data may differ.
@@ -107,8 +107,12 @@ class EvaluationFolder:
                 f"{remedy}"
             )
 
-    def write(self, comparison: Comparison, result: EvaluationResult, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    def write(
+        self, comparison: Comparison, result: EvaluationResult, provenance: Mapping[str, Any], *, figures: bool = True
+    ) -> dict[str, Any]:
         """Write every file but the cells; return the summary.
+
+        Without ``figures`` there is no report: ``python evaluate.py report=<folder>`` makes it later.
 
         With failures there is no summary: what is missing would be dropped silently. What an earlier evaluation left
         goes first, ``result.json`` before everything else, and is written last: whoever finds it finds its records.
@@ -124,16 +128,17 @@ class EvaluationFolder:
             seed = comparison.rules.seed
             summary = summarise(result.records, comparison.reference, comparison.trials, seed=seed)
             write_atomic(self.path / "table.md", comparison_markdown(summary).encode())
-            write_report(
-                result.records,
-                self.path,
-                reference=comparison.reference,
-                split=comparison.rules.split,
-                settings={**self.settings, **provenance},
-                configurations=result.configurations,
-                summary=summary,
-                seed=seed,
-            )
+            if figures:
+                write_report(
+                    result.records,
+                    self.path,
+                    reference=comparison.reference,
+                    split=comparison.rules.split,
+                    settings={**self.settings, **provenance},
+                    configurations=result.configurations,
+                    summary=summary,
+                    seed=seed,
+                )
         files = {name: _digest(self.path / name) for name in ("records.parquet", "configurations.parquet")}
         content = {**head, **summary, "failures": failures, "files": files}
         write_atomic(self.path / "result.json", (json.dumps(content, indent=1, default=str) + "\n").encode())

@@ -97,11 +97,12 @@ def test_the_kept_policy_is_the_best_on_the_validation_split(runs):
     assert 0.0 <= result["validation"] <= 1.0
 
 
-def evaluate_command(*arguments: str) -> int:
+def evaluate_command(*arguments: str, figures: bool = False) -> int:
+    """Run the command; a report takes seconds that most tests need not spend."""
     import evaluate
     from agents.command_line import run_command
 
-    return run_command("evaluate", evaluate.evaluate, evaluate.GROUPS, list(arguments))
+    return run_command("evaluate", evaluate.evaluate, evaluate.GROUPS, [*arguments, f"figures={figures}"])
 
 
 def with_env(run: Path, folder: Path, **changes) -> Path:
@@ -117,7 +118,7 @@ def with_env(run: Path, folder: Path, **changes) -> Path:
 
 def test_the_command_prints_a_table_and_writes_what_regenerates_it(runs, tmp_path, capsys):
     arguments = [f"run=[{runs[0]},{runs[1]}]", "seeds=2", f"output={tmp_path}", "env.start=random", "env.budget=12"]
-    assert evaluate_command(*arguments) == 0
+    assert evaluate_command(*arguments, figures=True) == 0
     printed = capsys.readouterr().out
     assert "dqn" in printed and "random" in printed
     for name in (

@@ -102,7 +102,7 @@ def test_settings_of_methods_are_checked_by_name():
 def evaluations(tmp_path_factory) -> Path:
     """Two evaluations of one protocol: other spaces, the same methods."""
     root = tmp_path_factory.mktemp("evaluations")
-    common = ("agents=[random,tpe,local_search]", "env=synthetic", "seeds=2", "budget=6", "workers=2")
+    common = ("agents=[random,tpe,local_search]", "env=synthetic", "seeds=2", "budget=6", "workers=2", "figures=false")
     for space in ("bbob-2d", "bbob-3d"):
         assert command(*common, f"env.space={space}", f"output={root / space}") == 0
     return root
@@ -124,7 +124,7 @@ def test_the_same_command_plays_nothing_again_and_gives_the_same_records(evaluat
     folder = evaluations / "bbob-2d"
     before = RecordTable.from_parquet(folder / "records.parquet")
     common = ("agents=[random,tpe,local_search]", "env=synthetic", "env.space=bbob-2d", "seeds=2", "budget=6")
-    assert command(*common, f"output={folder}") == 0
+    assert command(*common, f"output={folder}", "figures=false") == 0
     out = capsys.readouterr().out
     count = before.frame.groupby(["agent", "task", "seed"], observed=True).ngroups
     assert f"{count} episodes were played before" in out
@@ -148,8 +148,14 @@ def test_a_report_refuses_what_cannot_be_joined(evaluations, tmp_path, capsys):
     assert "There is no evaluation in" in capsys.readouterr().err
     assert command(f"report={evaluations}", "seeds=3") == 2
     assert "seeds would have no effect" in capsys.readouterr().err
-    assert command("agents=random", "env=synthetic", "seeds=1", "budget=6", f"output={tmp_path / 'a'}") == 0
-    assert command("agents=random", "env=synthetic", "seeds=1", "budget=7", f"output={tmp_path / 'b'}") == 0
+    assert (
+        command("agents=random", "env=synthetic", "seeds=1", "budget=6", "figures=false", f"output={tmp_path / 'a'}")
+        == 0
+    )
+    assert (
+        command("agents=random", "env=synthetic", "seeds=1", "budget=7", "figures=false", f"output={tmp_path / 'b'}")
+        == 0
+    )
     capsys.readouterr()
     assert command(f"report={tmp_path}") == 2
     assert "budget: 6 against 7" in capsys.readouterr().err

@@ -34,9 +34,9 @@ from hpo_gym.evaluation import (
     regret_figure,
     save_figure,
 )
-from hpo_gym.evaluation.critical_difference import critical_difference_figure
 from hpo_gym.evaluation.heatmaps import space_heatmap, task_heatmap
 from hpo_gym.evaluation.profile_figure import profile_figure
+from hpo_gym.evaluation.rank_diagram import critical_difference_figure
 from hpo_gym.evaluation.rank_figure import rank_figure
 from hpo_gym.evaluation.style import agent_styles, marker_trials, spread
 from hpo_gym.evaluation.trace_figure import trace_figure

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hpo_gym.evaluation.configurations import ConfigurationTable
-from hpo_gym.evaluation.critical_difference import critical_difference_figure
 from hpo_gym.evaluation.curves import RegretCurves
 from hpo_gym.evaluation.figure import regret_figure
 from hpo_gym.evaluation.heatmaps import space_heatmap, task_heatmap
 from hpo_gym.evaluation.profile_figure import profile_figure
+from hpo_gym.evaluation.rank_diagram import critical_difference_figure
 from hpo_gym.evaluation.rank_figure import rank_figure
 from hpo_gym.evaluation.records import RecordTable
 from hpo_gym.evaluation.significance import LEAST_AGENTS, LEAST_TASKS

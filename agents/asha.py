@@ -17,8 +17,8 @@ from agents.successive_halving import (
     ConfigurationSource,
     MultiFidelityAgent,
     RandomSource,
+    SuccessiveHalvingConfig,
     best_first,
-    require_reduction_factor,
     rung_shares,
 )
 
@@ -26,17 +26,12 @@ __all__ = ["ASHA", "ASHAConfig", "ASHAOptimizer"]
 
 
 @dataclass(frozen=True)
-class ASHAConfig:
+class ASHAConfig(SuccessiveHalvingConfig):
     """Configuration of :class:`ASHA`.
 
     Args:
         eta: The best ``1 / eta`` of a rung may go on to the next, which costs ``eta`` times as much.
     """
-
-    eta: int = 3
-
-    def __post_init__(self) -> None:
-        require_reduction_factor(self.eta)
 
 
 class ASHAOptimizer(Optimizer):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from hpo_gym.mdp.actions import GridChoice, GridStep
 from hpo_gym.mdp.observations import Observation
 
 __all__ = ["Agent", "Callback", "Interface", "TrainableAgent", "restore_generator"]
+
+_Stored = TypeVar("_Stored")
 
 #: Called after every vector step with the transitions so far, what there is to log (numbers or tensors of one
 #: element) and the environment's info; training ends when it returns ``True``.
@@ -144,8 +146,9 @@ class Agent(ABC):
         self.interface = interface
         self.seed = seed
         self.device = torch.device(device)
+        self._problem: Problem | None = None
 
-    def prepare(self, problem: Problem) -> None:  # noqa: B027, most methods need to know nothing
+    def prepare(self, problem: Problem) -> None:
         """Learn what may be known before the first evaluation; called once, before the first :meth:`act`.
 
         Args:
@@ -154,6 +157,24 @@ class Agent(ABC):
         Raises:
             InvalidSettingError: If the agent cannot work on such a problem.
         """
+        self._problem = problem
+
+    @property
+    def problem(self) -> Problem:
+        """What :meth:`prepare` was given.
+
+        Raises:
+            InvalidSettingError: Before it.
+        """
+        return self._prepared(self._problem)
+
+    def _prepared(self, stored: _Stored | None) -> _Stored:
+        """Return what :meth:`prepare` stored; refuse where it was not called."""
+        if stored is None:
+            raise InvalidSettingError(
+                f"Agent {self.name!r} needs to know the search space: call agent.prepare(Problem.of(env)) first."
+            )
+        return stored
 
     @abstractmethod
     def act(

@@ -7,7 +7,7 @@ a tree-structured Parzen estimator over whole configurations; here it is Optuna'
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,22 +19,20 @@ from agents.sequential import Trial
 from agents.successive_halving import (
     MultiFidelityAgent,
     RandomSource,
+    SuccessiveHalvingConfig,
     hyperband_brackets,
-    require_reduction_factor,
     rung_shares,
 )
+from agents.tpe import tpe_sampler
 from hpo_gym.errors import InvalidSettingError, require_integer
 from hpo_gym.seeding import generator, stream_seed
 from hpo_gym.spaces import SearchSpace
-
-if TYPE_CHECKING:
-    from optuna.samplers import TPESampler
 
 __all__ = ["BOHB", "BOHBConfig", "ModelSource"]
 
 
 @dataclass(frozen=True)
-class BOHBConfig:
+class BOHBConfig(SuccessiveHalvingConfig):
     """Configuration of :class:`BOHB`; the values are the paper's.
 
     Args:
@@ -44,12 +42,11 @@ class BOHBConfig:
             densities is taken.
     """
 
-    eta: int = 3
     random_fraction: float = 1.0 / 3.0
     candidates: int = 64
 
     def __post_init__(self) -> None:
-        require_reduction_factor(self.eta)
+        super().__post_init__()
         if not 0.0 <= self.random_fraction <= 1.0:
             raise InvalidSettingError(
                 f"random_fraction={self.random_fraction!r} must lie in [0, 1]; the paper uses 1/3, and 1 is Hyperband."
@@ -78,7 +75,9 @@ class ModelSource:
         self._coin = generator(seed, "bohb", "coin")
         optuna_space = OptunaSpace(space)
         self._studies = [
-            StudyOptimizer(optuna_space, model_sampler(config, stream_seed(seed, "bohb", rung) % 2**32))
+            StudyOptimizer(
+                optuna_space, tpe_sampler(stream_seed(seed, "bohb", rung) % 2**32, True, 0, config.candidates)
+            )
             for rung in range(len(shares))
         ]
         self._counts = [0] * len(shares)
@@ -120,18 +119,3 @@ class BOHB(MultiFidelityAgent):
         least, eta = problem.least_fidelity, self.config.eta
         source = ModelSource(problem.space, rung_shares(least, eta), self.config, seed)
         return HyperbandOptimizer(hyperband_brackets(least, eta), source)
-
-
-def model_sampler(config: BOHBConfig, seed: int) -> TPESampler:
-    """Return the model of one rung: Optuna's multivariate TPE, conditional hyperparameters in groups of their own.
-
-    Args:
-        config: How it draws.
-        seed: Root of its random numbers, in ``[0, 2**32)``.
-    """
-    from optuna.samplers import TPESampler
-
-    with quiet():
-        return TPESampler(
-            seed=seed, multivariate=True, group=True, n_startup_trials=0, n_ei_candidates=config.candidates
-        )

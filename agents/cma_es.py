@@ -139,7 +139,8 @@ class CMAESOptimizer(Optimizer):
                 self._best_start = trial.score
                 self._mean = torch.where(trial.active, trial.u, 0.5)
             return
-        if asked is None or not self._evaluated(asked[1], trial):
+        # As the environment rounds what it is asked for.
+        if asked is None or not trial.evaluated(self._space.canonical(asked[1][None].float())[0].double()):
             # A generation is a sample of the library's own distribution; nothing else belongs into it.
             return
         self._generation.append((asked[0], -trial.score))
@@ -161,12 +162,6 @@ class CMAESOptimizer(Optimizer):
         draws = numpy_generator(self._seed, "cmaes", "mean", self.restarts)
         self._mean = torch.from_numpy(draws.random(self._space.dimension))
         self._strategy = self._start()
-
-    def _evaluated(self, u: Tensor, trial: Trial) -> bool:
-        """Whether a trial evaluated this point, as the environment rounds it."""
-        snapped = self._space.snap(u[None].float())
-        shown = (snapped * self._space.active(snapped))[0].double()
-        return bool(torch.allclose(shown, trial.u, rtol=0.0, atol=1e-6))
 
 
 class ContinuousStrategy(Strategy):

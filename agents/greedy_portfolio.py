@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from agents.local_search import Neighbourhood
+from agents.populations import first_of_each
 from agents.problem import Problem, TrainingTasks
 from hpo_gym.errors import require_integer
 from hpo_gym.seeding import generator
-from hpo_gym.spaces import SearchSpace
 
 __all__ = ["greedy_cover", "greedy_portfolio"]
 
@@ -98,7 +98,7 @@ def greedy_portfolio(
     space, draws = problem.space, generator(seed, "agent", "portfolio")
     per_round = candidates // (2 * refinements) if refinements else 0
     drawn = space.sample(candidates - refinements * per_round, draws)
-    points = _shown(space, torch.cat([space.default()[None], drawn]))
+    points = space.canonical(torch.cat([space.default()[None], drawn]))
     regret = _regret(training, points)
     neighbourhood = Neighbourhood(space, _SIGMA)
     for _ in range(refinements if per_round else 0):
@@ -107,31 +107,18 @@ def greedy_portfolio(
         active = space.active(parent)
         parent = torch.where(active, parent, torch.rand(parent.shape, generator=draws))
         neighbours = neighbourhood.draw(parent, active, draws)
-        neighbours = _shown(space, neighbours[space.legal(neighbours)])
+        neighbours = space.canonical(neighbours[space.legal(neighbours)])
         if len(neighbours) == 0:
             continue
         points = torch.cat([points, neighbours])
         regret = torch.cat([regret, _regret(training, neighbours)])
     # The default is the first of the different points.
-    different = _first_of_each(points)
+    different = first_of_each(points).sort().values
     points, regret = points[different], regret[different]
     return points[greedy_cover(regret, size, regret[0] if after_default else None)]
-
-
-def _shown(space: SearchSpace, u: Tensor) -> Tensor:
-    """Return configurations as a history shows them: snapped, inactive hyperparameters 0, ``[P, D]``."""
-    u = space.snap(u)
-    return u * space.active(u)
 
 
 def _regret(training: TrainingTasks, points: Tensor) -> Tensor:
     """Return the regret of every point on every training task, float64 ``[P, N]`` on the CPU."""
     rows = max(1, _CHUNK // training.count)
     return torch.cat([training.regret(chunk).cpu() for chunk in points.split(rows)])
-
-
-def _first_of_each(rows: Tensor) -> Tensor:
-    """Return where each of the different rows comes first, rising: ``[P, D]`` -> int64 ``[U]``."""
-    unique, inverse = rows.unique(dim=0, return_inverse=True)
-    first = torch.full((len(unique),), len(rows)).scatter_reduce(0, inverse, torch.arange(len(rows)), "amin")
-    return first.sort().values

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from agents.populations import HistoryAgent, Trials
+from agents.populations import HistoryAgent, Trials, first_of_each
 from agents.problem import Problem
 from hpo_gym.errors import InvalidSettingError, require_integer
 from hpo_gym.seeding import generator
@@ -97,7 +97,8 @@ class GridSearch(HistoryAgent):
             )
         number, _ = self._numbered(u, space.active(u))
         # Sorted, and each point once.
-        self._number, first = _first_of_each(number)
+        first = first_of_each(number)
+        self._number = number[first]
         self.points = self.shown(u[first])
 
     def _numbered(self, u: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,11 +136,3 @@ class GridSearch(HistoryAgent):
         position = rank + ((before <= rank[:, None]) & (visited < count)).sum(1)
         spare = self.space.sample(len(left), draws)
         return torch.where((left > 0)[:, None], self.points[position.clamp(0, count - 1)], spare)
-
-
-def _first_of_each(number: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the different numbers in rising order and where each occurs first, int64 ``[U]``."""
-    unique, inverse = number.unique(return_inverse=True)
-    place = torch.arange(len(number), device=number.device)
-    first = torch.full_like(unique, len(number)).scatter_reduce(0, inverse, place, "amin")
-    return unique, first

@@ -20,26 +20,21 @@ from agents.successive_halving import (
     ConfigurationSource,
     MultiFidelityAgent,
     RandomSource,
+    SuccessiveHalvingConfig,
     best_first,
     hyperband_brackets,
-    require_reduction_factor,
 )
 
 __all__ = ["Hyperband", "HyperbandConfig", "HyperbandOptimizer"]
 
 
 @dataclass(frozen=True)
-class HyperbandConfig:
+class HyperbandConfig(SuccessiveHalvingConfig):
     """Configuration of :class:`Hyperband`.
 
     Args:
         eta: One in ``eta`` configurations of a rung goes on to the next, which costs ``eta`` times as much.
     """
-
-    eta: int = 3
-
-    def __post_init__(self) -> None:
-        require_reduction_factor(self.eta)
 
 
 class HyperbandOptimizer(Optimizer):

@@ -99,8 +99,7 @@ class OptunaSpace:
 
     def evaluated(self, parameters: Parameters) -> Tensor:
         """Return the point that the environment makes of parameters: float64 ``[D]``, inactive ones 0."""
-        u = self.space.snap(self.point(parameters)[None].float())
-        return (u * self.space.active(u))[0].double()
+        return self.space.canonical(self.point(parameters)[None].float())[0].double()
 
     def parameters(self, trial: Trial, impute: bool = False) -> Parameters:
         """Return the parameters of a trial that nobody asked for.
@@ -166,7 +165,7 @@ class StudyOptimizer(Optimizer):
         from optuna.trial import TrialState
 
         asked, self._asked = self._asked, None
-        if asked is not None and torch.allclose(self.space.evaluated(asked[1]), trial.u, rtol=0.0, atol=1e-6):
+        if asked is not None and trial.evaluated(self.space.evaluated(asked[1])):
             self.learn(*asked, trial)
             return
         if asked is not None:

@@ -20,7 +20,7 @@ from hpo_gym.errors import InvalidSettingError
 from hpo_gym.mdp.observations import Observation, history_view
 from hpo_gym.spaces import SearchSpace
 
-__all__ = ["HistoryAgent", "Population", "Trials", "distinct_members", "uniform_at_inactive"]
+__all__ = ["HistoryAgent", "Population", "Trials", "distinct_members", "first_of_each", "uniform_at_inactive"]
 
 # Closer points are one configuration: grids and snapped integers differ in the last digit of float32 at most.
 _SAME = 1e-6
@@ -139,6 +139,16 @@ def distinct_members(batch: int, size: int, count: int, draws: torch.Generator, 
     return noise.topk(count, 1).indices
 
 
+def first_of_each(rows: Tensor) -> Tensor:
+    """Return where each of the different rows comes first: ``[P]`` or ``[P, D]`` -> int64 ``[U]``.
+
+    Rows that are smaller, compared from the left, come first: ``rows[first_of_each(rows)]`` is sorted.
+    """
+    unique, inverse = rows.unique(dim=0, return_inverse=True)
+    place = torch.arange(len(rows), device=rows.device)
+    return place.new_full((len(unique),), len(rows)).scatter_reduce(0, inverse, place, "amin")
+
+
 class HistoryAgent(Agent):
     """An agent that proposes full evaluations of points of the unit cube and remembers nothing.
 
@@ -153,19 +163,11 @@ class HistoryAgent(Agent):
 
     def __init__(self, config: Any, interface: Interface, seed: int = 0, device: torch.device | str = "cpu") -> None:
         super().__init__(config, interface, seed, device)
-        self._known: tuple[Problem, SearchSpace] | None = None
+        self._space: SearchSpace | None = None
 
     def prepare(self, problem: Problem) -> None:
-        self._known = problem, SearchSpace(problem.space.spec).to(self.device)
-
-    @property
-    def problem(self) -> Problem:
-        """What :meth:`prepare` was given.
-
-        Raises:
-            InvalidSettingError: Before it.
-        """
-        return self._prepared()[0]
+        super().prepare(problem)
+        self._space = SearchSpace(problem.space.spec).to(self.device)
 
     @property
     def space(self) -> SearchSpace:
@@ -174,14 +176,7 @@ class HistoryAgent(Agent):
         Raises:
             InvalidSettingError: Before :meth:`prepare`.
         """
-        return self._prepared()[1]
-
-    def _prepared(self) -> tuple[Problem, SearchSpace]:
-        if self._known is None:
-            raise InvalidSettingError(
-                f"Agent {self.name!r} needs to know the search space: call agent.prepare(Problem.of(env)) first."
-            )
-        return self._known
+        return self._prepared(self._space)
 
     @abstractmethod
     def propose(self, trials: Trials, draws: torch.Generator) -> Tensor:
@@ -209,8 +204,7 @@ class HistoryAgent(Agent):
 
     def shown(self, u: Tensor) -> Tensor:
         """Return configurations as a history shows them: snapped, inactive hyperparameters 0, ``[P, D]``."""
-        u = self.space.snap(u)
-        return u * self.space.active(u)
+        return self.space.canonical(u)
 
     def random_where_forbidden(self, u: Tensor, draws: torch.Generator) -> Tensor:
         """Replace forbidden configurations, which could only score worst, with random legal ones, ``[B, D]``."""

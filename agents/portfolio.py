@@ -13,7 +13,7 @@ from agents.populations import HistoryAgent, Trials
 from agents.problem import Problem
 from hpo_gym.errors import InvalidSettingError, require_integer
 
-__all__ = ["Portfolio", "PortfolioConfig"]
+__all__ = ["Portfolio", "PortfolioConfig", "learn_portfolio"]
 
 
 @dataclass(frozen=True)
@@ -61,19 +61,8 @@ class Portfolio(HistoryAgent):
     training_evaluations: int = 0
 
     def prepare(self, problem: Problem) -> None:
-        training = problem.require_training(self.name)
+        points, self.training_evaluations = learn_portfolio(problem, self.name, self.config, problem.budget, self.seed)
         super().prepare(problem)
-        before = training.evaluations
-        points = greedy_portfolio(
-            problem,
-            training,
-            problem.budget,
-            candidates=self.config.candidates,
-            refinements=self.config.refinements,
-            seed=self.seed,
-            after_default=self.config.after_default,
-        )
-        self.training_evaluations = training.evaluations - before
         self.points = points.to(self.device)
 
     def propose(self, trials: Trials, draws: torch.Generator) -> Tensor:
@@ -81,3 +70,34 @@ class Portfolio(HistoryAgent):
         # argmin returns the first of equal values.
         following = self.points[played.int().argmin(1)]
         return torch.where(played.all(1)[:, None], self.space.sample(len(following), draws), following)
+
+
+def learn_portfolio(problem: Problem, agent: str, config: PortfolioConfig, size: int, seed: int) -> tuple[Tensor, int]:
+    """Choose a portfolio on the training tasks.
+
+    Args:
+        problem: The search space and the training tasks.
+        agent: Name of the agent that asks for it.
+        config: How it is chosen.
+        size: Most configurations of it, at least 1.
+        seed: Root of the stream that draws candidates.
+
+    Returns:
+        The entries in order, as of :func:`~agents.greedy_portfolio.greedy_portfolio`, and how many evaluations on
+        training tasks choosing them took.
+
+    Raises:
+        InvalidSettingError: If the protocol gives no training tasks.
+    """
+    training = problem.require_training(agent)
+    before = training.evaluations
+    points = greedy_portfolio(
+        problem,
+        training,
+        size,
+        candidates=config.candidates,
+        refinements=config.refinements,
+        seed=seed,
+        after_default=config.after_default,
+    )
+    return points, training.evaluations - before

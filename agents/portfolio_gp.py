@@ -11,12 +11,11 @@ import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from agents.gaussian_process import GPOptimizer, fast_sampler, require_acquisition
-from agents.greedy_portfolio import greedy_portfolio
 from agents.optuna_space import OptunaSpace
+from agents.portfolio import PortfolioConfig, learn_portfolio
 from agents.problem import Problem
 from agents.sequential import Optimizer, SequentialAgent, Suggestion, Trial
 from hpo_gym.errors import InvalidSettingError, require_integer
@@ -25,7 +24,7 @@ __all__ = ["PortfolioGP", "PortfolioGPConfig", "PortfolioGPOptimizer"]
 
 
 @dataclass(frozen=True)
-class PortfolioGPConfig:
+class PortfolioGPConfig(PortfolioConfig):
     """Configuration of :class:`PortfolioGP`.
 
     Args:
@@ -35,20 +34,15 @@ class PortfolioGPConfig:
     """
 
     head: int = 10
-    candidates: int = 4096
-    refinements: int = 4
-    after_default: bool = True
     deterministic: bool = True
     acquisition: str = "batched"
 
     def __post_init__(self) -> None:
         require_acquisition(self.acquisition)
         require_integer("head", self.head, 1, "a Gaussian process alone is agent 'gp'")
-        require_integer("candidates", self.candidates, 1, "the portfolio is chosen from them")
-        require_integer("refinements", self.refinements, 0)
-        for name in ("after_default", "deterministic"):
-            if not isinstance(getattr(self, name), bool):
-                raise InvalidSettingError(f"{name}={getattr(self, name)!r} must be True or False.")
+        super().__post_init__()
+        if not isinstance(self.deterministic, bool):
+            raise InvalidSettingError(f"deterministic={self.deterministic!r} must be True or False.")
 
 
 class PortfolioGP(SequentialAgent):
@@ -59,6 +53,8 @@ class PortfolioGP(SequentialAgent):
     """
 
     name: ClassVar[str] = "portfolio_gp"
+    # 2: as of GaussianProcess.
+    version: ClassVar[int] = 2
     libraries: ClassVar[tuple[str, ...]] = ("optuna", "scipy")
     uses_training_tasks: ClassVar[bool] = True
     config: PortfolioGPConfig
@@ -69,18 +65,8 @@ class PortfolioGP(SequentialAgent):
     training_evaluations: int = 0
 
     def prepare(self, problem: Problem) -> None:
-        training = problem.require_training(self.name)
-        before = training.evaluations
-        self.points = greedy_portfolio(
-            problem,
-            training,
-            self.config.head,
-            candidates=self.config.candidates,
-            refinements=self.config.refinements,
-            seed=self.seed,
-            after_default=self.config.after_default,
-        )
-        self.training_evaluations = training.evaluations - before
+        config = self.config
+        self.points, self.training_evaluations = learn_portfolio(problem, self.name, config, config.head, self.seed)
         # The points are all that is learned of the training tasks; what is sent to other processes stays small.
         super().prepare(dataclasses.replace(problem, training=None))
 
@@ -112,5 +98,5 @@ class PortfolioGPOptimizer(Optimizer):
             # Whatever became of it: an entry is asked for once.
             del self._waiting[0]
             self._playing = False
-        self._waiting = [point for point in self._waiting if not torch.allclose(point, trial.u, rtol=0.0, atol=1e-6)]
+        self._waiting = [point for point in self._waiting if not trial.evaluated(point)]
         self.process.tell(trial)

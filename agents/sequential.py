@@ -24,6 +24,9 @@ __all__ = ["Optimizer", "SequentialAgent", "Suggestion", "Trial"]
 
 _SEEDS = 2**31 - 1
 
+# Closer points are one configuration: an action is rounded to float32 on its way to the environment.
+_SAME = 1e-6
+
 
 @dataclass(frozen=True)
 class Suggestion:
@@ -57,6 +60,14 @@ class Trial:
     configuration: dict[str, Value]
     score: float
     share: float
+
+    def evaluated(self, u: Tensor) -> bool:
+        """Return whether this trial evaluated a configuration.
+
+        Args:
+            u: As a history shows it (:meth:`~hpo_gym.spaces.SearchSpace.canonical`), float64 ``[D]``.
+        """
+        return torch.allclose(self.u, u, rtol=0.0, atol=_SAME)
 
 
 class Optimizer(ABC):
@@ -98,7 +109,6 @@ class SequentialAgent(Agent):
 
     def __init__(self, config: Any, interface: Interface, seed: int = 0, device: torch.device | str = "cpu") -> None:
         super().__init__(config, interface, seed, device)
-        self._problem: Problem | None = None
         self._episodes: list[_Episode] = []
 
     @abstractmethod
@@ -109,22 +119,6 @@ class SequentialAgent(Agent):
             problem: What it may know.
             seed: Root of its random numbers, in ``[0, 2**31 - 1)``.
         """
-
-    def prepare(self, problem: Problem) -> None:
-        self._problem = problem
-
-    @property
-    def problem(self) -> Problem:
-        """What :meth:`prepare` was given.
-
-        Raises:
-            InvalidSettingError: Before it.
-        """
-        if self._problem is None:
-            raise InvalidSettingError(
-                f"Agent {self.name!r} needs to know the search space: call agent.prepare(Problem.of(env)) first."
-            )
-        return self._problem
 
     def fresh(self) -> SequentialAgent:
         """Return this agent without any episode."""

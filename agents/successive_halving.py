@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 
@@ -24,14 +24,31 @@ __all__ = [
     "ConfigurationSource",
     "MultiFidelityAgent",
     "RandomSource",
+    "SuccessiveHalvingConfig",
     "best_first",
     "hyperband_brackets",
-    "require_reduction_factor",
     "rung_shares",
 ]
 
 # Shares come out of float32, and 1 / 9 there is a little more than 1 / 9 here.
 _TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class SuccessiveHalvingConfig:
+    """What the configuration of every :class:`MultiFidelityAgent` says.
+
+    Args:
+        eta: Reduction factor: the best ``1 / eta`` of a rung go on to the next, which costs ``eta`` times as much.
+
+    Raises:
+        InvalidSettingError: For an ``eta`` that keeps more than half of a rung, or is no integer.
+    """
+
+    eta: int = 3
+
+    def __post_init__(self) -> None:
+        require_integer("eta", self.eta, 2, "1 / eta of a rung goes on to the next; 3 and 4 are usual")
 
 
 @dataclass(frozen=True)
@@ -50,15 +67,6 @@ class Bracket:
     def cost(self) -> float:
         """Price in full evaluations, none of them continued."""
         return sum(size * share for size, share in zip(self.sizes, self.shares, strict=True))
-
-
-def require_reduction_factor(eta: object) -> None:
-    """Refuse an ``eta`` that keeps more than half of a rung, or is no integer.
-
-    Raises:
-        InvalidSettingError: Naming value, range and remedy.
-    """
-    require_integer("eta", eta, 2, "1 / eta of a rung goes on to the next; 3 and 4 are usual")
 
 
 def rung_shares(least: float, eta: int) -> tuple[float, ...]:
@@ -139,12 +147,11 @@ class MultiFidelityAgent(SequentialAgent):
     """A sequential agent that decides which share of a full evaluation a configuration deserves.
 
     Args:
-        config: With a field ``eta``.
-        interface, seed, device: As for :class:`~agents.base.Agent`.
+        config, interface, seed, device: As for :class:`~agents.base.Agent`.
     """
 
     name: ClassVar[str]
-    config: Any
+    config: SuccessiveHalvingConfig
 
     def prepare(self, problem: Problem) -> None:
         self.require_rungs(problem)

@@ -7,14 +7,17 @@ Bergstra, Bardenet, Bengio and Kégl (2011), "Algorithms for Hyper-Parameter Opt
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from agents.optuna_space import OptunaSpace, StudyOptimizer, quiet
 from agents.problem import Problem
 from agents.sequential import Optimizer, SequentialAgent
 from hpo_gym.errors import require_integer
 
-__all__ = ["TPE", "TPEConfig"]
+if TYPE_CHECKING:
+    from optuna.samplers import TPESampler
+
+__all__ = ["TPE", "TPEConfig", "tpe_sampler"]
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,27 @@ class TPE(SequentialAgent):
     config: TPEConfig
 
     def make_optimizer(self, problem: Problem, seed: int) -> Optimizer:
-        from optuna.samplers import TPESampler
-
-        with quiet():
-            sampler = TPESampler(
-                seed=seed,
-                multivariate=False,
-                n_startup_trials=self.config.startup_trials,
-                n_ei_candidates=self.config.candidates,
-            )
+        sampler = tpe_sampler(seed, False, self.config.startup_trials, self.config.candidates)
         return StudyOptimizer(OptunaSpace(problem.space), sampler)
+
+
+def tpe_sampler(seed: int, multivariate: bool, startup_trials: int, candidates: int) -> TPESampler:
+    """Return Optuna's tree-structured Parzen estimator.
+
+    Args:
+        seed: Root of its random numbers, in ``[0, 2**32)``.
+        multivariate: Whether its densities are over all hyperparameters that occur together, conditional ones in
+            groups of their own, or over one hyperparameter each.
+        startup_trials: ``n_startup_trials``.
+        candidates: ``n_ei_candidates``.
+    """
+    from optuna.samplers import TPESampler
+
+    with quiet():
+        return TPESampler(
+            seed=seed,
+            multivariate=multivariate,
+            group=multivariate,
+            n_startup_trials=startup_trials,
+            n_ei_candidates=candidates,
+        )

@@ -9,16 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from agents.optuna_space import OptunaSpace, StudyOptimizer, quiet
+from agents.optuna_space import OptunaSpace, StudyOptimizer
 from agents.problem import Problem
 from agents.sequential import Optimizer, SequentialAgent
-from hpo_gym.errors import require_integer
+from agents.tpe import TPEConfig, tpe_sampler
 
 __all__ = ["MultivariateTPE", "MultivariateTPEConfig"]
 
 
 @dataclass(frozen=True)
-class MultivariateTPEConfig:
+class MultivariateTPEConfig(TPEConfig):
     """Configuration of :class:`MultivariateTPE`; the values are Optuna's defaults.
 
     Args:
@@ -26,13 +26,6 @@ class MultivariateTPEConfig:
             others are random.
         candidates: Candidates drawn per group of hyperparameters, of which the best ratio of densities is taken.
     """
-
-    startup_trials: int = 10
-    candidates: int = 24
-
-    def __post_init__(self) -> None:
-        require_integer("startup_trials", self.startup_trials, 1)
-        require_integer("candidates", self.candidates, 1)
 
 
 class MultivariateTPE(SequentialAgent):
@@ -50,14 +43,5 @@ class MultivariateTPE(SequentialAgent):
     config: MultivariateTPEConfig
 
     def make_optimizer(self, problem: Problem, seed: int) -> Optimizer:
-        from optuna.samplers import TPESampler
-
-        with quiet():
-            sampler = TPESampler(
-                seed=seed,
-                multivariate=True,
-                group=True,
-                n_startup_trials=self.config.startup_trials,
-                n_ei_candidates=self.config.candidates,
-            )
+        sampler = tpe_sampler(seed, True, self.config.startup_trials, self.config.candidates)
         return StudyOptimizer(OptunaSpace(problem.space), sampler)

@@ -23,7 +23,7 @@ from agents.differential_evolution import (
 )
 from agents.grid_search import GridSearch, GridSearchConfig, automatic_levels
 from agents.local_search import LocalSearch, LocalSearchConfig, Neighbourhood
-from agents.populations import HistoryAgent, Trials, distinct_members
+from agents.populations import HistoryAgent, Trials, distinct_members, first_of_each
 from agents.portfolio import Portfolio, PortfolioConfig
 from agents.problem import Problem, TrainingTasks
 from agents.random_search import RandomSearch, RandomSearchConfig
@@ -89,6 +89,12 @@ def repeated(one: Trials, rows: int) -> Trials:
     """Return the history of one episode as that of many."""
     blocks = (getattr(one, field.name) for field in dataclasses.fields(one))
     return Trials(*(block.expand(rows, *block.shape[1:]) for block in blocks))
+
+
+def test_of_equal_rows_the_first_is_found_in_the_order_of_the_rows():
+    assert first_of_each(torch.tensor([5, 2, 5, 9, 2, 0])).tolist() == [5, 1, 0, 3]
+    rows = torch.tensor([[0.5, 0.1], [0.0, 0.9], [0.5, 0.1], [0.0, 0.2], [0.0, 0.9]])
+    assert first_of_each(rows).tolist() == [3, 1, 0]
 
 
 @every_agent

@@ -11,6 +11,7 @@ import cmaes
 import numpy as np
 import pytest
 import torch
+from baseline_episodes import final_regret
 from torch import Tensor
 
 from agents.base import Agent, Interface
@@ -266,15 +267,6 @@ def test_a_space_of_nothing_to_choose_is_refused():
     space = SearchSpace(SpaceSpec((Column("c", "constant", choices=("x",), default="x"),), {}))
     with pytest.raises(InvalidSettingError, match="nothing to choose"):
         CMAESOptimizer(space, CMAESConfig(), 0)
-
-
-def final_regret(agent: Agent, env: HPOVectorEnv, seed: int) -> float:
-    observation, _ = env.reset(seed=seed)
-    draws, done = generator(seed, "test"), torch.zeros(env.num_envs, dtype=torch.bool)
-    info: dict[str, Any] = {}
-    while not bool(done.all()):
-        observation, _, done, _, info = env.step(agent.act(observation, None, draws))
-    return float(info["final_info"]["regret"].mean())
 
 
 def test_better_than_random_search_on_the_bowl():

@@ -16,6 +16,7 @@ import numpy as np
 import optuna
 import pytest
 import torch
+from baseline_episodes import final_regret
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -465,15 +466,6 @@ def test_another_process_agrees_bitwise(capsys):
     exec(_SCRIPT, {})
     assert capsys.readouterr().out == other.stdout
     assert len(other.stdout.splitlines()) == 53
-
-
-def final_regret(agent: Agent, env: HPOVectorEnv, seed: int) -> float:
-    observation, _ = env.reset(seed=seed)
-    draws, done = generator(seed, "test"), torch.zeros(env.num_envs, dtype=torch.bool)
-    info: dict[str, Any] = {}
-    while not bool(done.all()):
-        observation, _, done, _, info = env.step(agent.act(observation, None, draws))
-    return float(info["final_info"]["regret"].mean())
 
 
 @pytest.mark.parametrize(

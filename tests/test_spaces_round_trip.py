@@ -49,6 +49,21 @@ def test_random_spaces_round_trip(space: Any, seed: int) -> None:
 
 
 @settings(max_examples=60)
+@given(space=configuration_spaces(), seed=st.integers(0, 10_000))
+def test_points_of_one_configuration_have_one_canonical_point(space: Any, seed: int) -> None:
+    ours = SearchSpace.from_configspace(space)
+    u = points(30, ours.dimension, seed)
+    active, canonical = ours.active(u), ours.canonical(u)
+    assert torch.equal(canonical[active], ours.snap(u)[active])
+    assert (canonical[~active] == 0.0).all()
+    # Activity depends on active hyperparameters alone: what an inactive one is worth changes nothing.
+    assert torch.equal(ours.active(canonical), active)
+    assert _same(ours.canonical(canonical), canonical)
+    elsewhere = torch.where(active, u, points(30, ours.dimension, seed + 1))
+    assert torch.equal(ours.canonical(elsewhere), canonical)
+
+
+@settings(max_examples=60)
 @given(space=configuration_spaces())
 def test_random_specifications_survive_json_and_configspace(space: Any) -> None:
     spec = SearchSpace.from_configspace(space).spec

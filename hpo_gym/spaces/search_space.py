@@ -194,6 +194,14 @@ class SearchSpace(nn.Module):
             return u
         return torch.where(self._is_float, u, self.encode(self.numbers(u)))
 
+    def canonical(self, u: Tensor) -> Tensor:
+        """Return configurations as a history shows them: snapped, inactive hyperparameters 0, ``[B, D]``.
+
+        Points that differ in nothing that matters have one canonical point, up to rounding.
+        """
+        u = self.snap(u)
+        return u * self.active(u)
+
     def legal(self, u: Tensor) -> Tensor:
         """Return which configurations no forbidden clause holds for: ``[B, D]`` -> bool ``[B]``."""
         if self._forbidden is None:

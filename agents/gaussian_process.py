@@ -8,8 +8,7 @@ hyperparameters by search over their values (Optuna's documentation of ``GPSampl
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,6 +19,7 @@ from agents.optuna_space import OptunaSpace, Parameters, StudyOptimizer, quiet
 from agents.problem import Problem
 from agents.sequential import Optimizer, SequentialAgent, Trial
 from hpo_gym.errors import InvalidSettingError, require_integer, unknown_name
+from hpo_gym.threads import one_thread
 
 if TYPE_CHECKING:
     from optuna.samplers import GPSampler
@@ -63,6 +63,8 @@ class GaussianProcess(SequentialAgent):
     """
 
     name: ClassVar[str] = "gp"
+    # 2: the acquisition function in closed form, equal to about ten digits.
+    version: ClassVar[int] = 2
     libraries: ClassVar[tuple[str, ...]] = ("optuna", "scipy")
     config: GPConfig
 
@@ -152,14 +154,3 @@ def _sampler_class(batched: bool) -> type[GPSampler]:
             )
 
     return BatchedGPSampler if batched else FastGPSampler
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch compute on one thread: matrices this small lose time on more, and results do not depend on it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

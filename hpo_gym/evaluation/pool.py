@@ -20,6 +20,7 @@ import torch
 
 from hpo_gym.errors import HPOGymError, InvalidSettingError
 from hpo_gym.evaluation.loop import Played, Stage, Unit
+from hpo_gym.threads import one_thread
 
 __all__ = ["Outcome", "attempt", "play_here", "play_in_processes"]
 
@@ -43,13 +44,9 @@ Work = tuple[int, Unit]
 
 def play_here(stages: Mapping[int, Stage], work: Sequence[Work]) -> Iterator[Outcome]:
     """Play units one after the other in this process, on one torch thread as workers do."""
-    threads = torch.get_num_threads()
     for index, unit in work:
-        torch.set_num_threads(1)
-        try:
+        with one_thread():
             yield attempt(stages[index], index, unit)
-        finally:
-            torch.set_num_threads(threads)
 
 
 def play_in_processes(stages: Mapping[int, Stage], work: Sequence[Work], workers: int) -> Iterator[Outcome]:

@@ -4,12 +4,17 @@ Optuna alternates between gradient ascent over the continuous hyperparameters an
 from ten starts (``optuna._gp.optim_mixed``). Its search along a discrete hyperparameter asks for one value at a time,
 some twenty thousand times in a run of fifty trials, which is most of what a run takes. Here all values are asked for
 at once, for all starts together: the same alternation, from the same starts, that along a hyperparameter finds the
-best value instead of a local optimum.
+best value instead of a local optimum. Log expected improvement is evaluated in closed form
+(:mod:`agents.expected_improvement`).
 """
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+from agents.expected_improvement import Evaluation, evaluation_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +28,8 @@ Array: TypeAlias = "np.ndarray[Any, Any]"
 _MOST_VALUES = 64
 _NEIGHBOURS = 4
 _ROUNDS = 100
+#: Of one gradient ascent, at most.
+_ITERATIONS = 200
 #: Of the starts, as many go on after the first round: the others would have to overtake the best of ten.
 _CONTINUED = 3
 
@@ -50,7 +57,8 @@ def maximise_acquisition(
 
     space = acquisition.search_space
     sampled = space.sample_normalized_params(samples, rng=draws)
-    value = acquisition.eval_acqf_no_grad(sampled)
+    evaluation = evaluation_of(acquisition)
+    value = evaluation.values(sampled)
     best = int(np.argmax(value))
     share = np.exp(value - value[best])
     share[best] = 0.0
@@ -59,31 +67,35 @@ def maximise_acquisition(
     chosen = [best]
     if more > 0:
         chosen.extend(draws.choice(len(sampled), size=more, replace=False, p=share / share.sum()))
-    points, values = _climb(acquisition, np.vstack([sampled[chosen], given]), tolerance)
+    points, values = _climb(acquisition, evaluation, np.vstack([sampled[chosen], given]), tolerance)
     found: Array = points[int(np.argmax(values))]
     return found
 
 
-def _climb(acquisition: BaseAcquisitionFunc, points: Array, tolerance: float) -> tuple[Array, Array]:
+def _climb(
+    acquisition: BaseAcquisitionFunc, evaluation: Evaluation, points: Array, tolerance: float
+) -> tuple[Array, Array]:
     """Improve all points until no hyperparameter alone improves any of them."""
     import numpy as np
-    from optuna._gp.optim_mixed import _gradient_ascent_batched
 
     space = acquisition.search_space
     continuous = space.continuous_indices
-    scales = acquisition.length_scales[continuous]
-    grids = list(zip(space.discrete_indices, space.get_choices_of_discrete_params(), strict=True))
-    values = acquisition.eval_acqf_no_grad(points)
+    ascent = _Ascent(evaluation, continuous, acquisition.length_scales[continuous], math.sqrt(tolerance))
+    grids = [
+        (index, grid)
+        for index, grid in zip(space.discrete_indices, space.get_choices_of_discrete_params(), strict=True)
+        if len(grid) > 1
+    ]
+    values = evaluation.values(points)
     active = np.arange(len(points))
     for round_number in range(_ROUNDS):
         if round_number == 1:
             active = active[np.argsort(-values[active], kind="stable")[:_CONTINUED]]
         before = values[active].copy()
-        points[active], values[active], _ = _gradient_ascent_batched(
-            acquisition, points[active], values[active], continuous, scales, tolerance
-        )
+        if len(continuous):
+            points[active], values[active] = ascent.improve(points[active], values[active])
         for index, grid in grids:
-            points[active], values[active] = _best_values(acquisition, points[active], values[active], index, grid)
+            points[active], values[active] = _best_values(evaluation, points[active], values[active], index, grid)
         # Gradient ascent ends where it gains nothing; so does a point that no discrete step has moved since.
         active = active[values[active] > before + tolerance * np.maximum(1.0, np.abs(before))]
         if len(active) == 0 or not grids:
@@ -91,16 +103,55 @@ def _climb(acquisition: BaseAcquisitionFunc, points: Array, tolerance: float) ->
     return points, values
 
 
-def _best_values(
-    acquisition: BaseAcquisitionFunc, points: Array, values: Array, index: int, grid: Array
-) -> tuple[Array, Array]:
+@dataclass(frozen=True)
+class _Ascent:
+    """Gradient ascent over the continuous hyperparameters, as Optuna's (``optim_mixed._gradient_ascent_batched``).
+
+    Args:
+        evaluation: What to maximise.
+        continuous: Which hyperparameters, int64 ``[C]``.
+        scales: Their length scales, float64 ``[C]``, in whose units the function is equally curved everywhere.
+        tolerance: It ends where no component of the projected gradient is above.
+    """
+
+    evaluation: Evaluation
+    continuous: Array
+    scales: Array
+    tolerance: float
+
+    def improve(self, points: Array, values: Array) -> tuple[Array, Array]:
+        """Return better points ``[B, D]`` and their values ``[B]``, or the same."""
+        import numpy as np
+        from optuna._gp.batched_lbfgsb import batched_lbfgsb
+
+        def negative(scaled: Array, rows: tuple[int, ...]) -> tuple[Array, Array]:
+            moved = points[list(rows)]
+            moved[:, self.continuous] = scaled * self.scales
+            value, gradient = self.evaluation.values_and_gradients(moved)
+            return -value, -gradient[:, self.continuous] * self.scales
+
+        scaled, lowest, iterations = batched_lbfgsb(
+            func_and_grad=negative,
+            x0_batched=points[:, self.continuous] / self.scales,
+            batched_args=(list(range(len(points))),),
+            bounds=[(0.0, 1.0 / scale) for scale in self.scales],
+            pgtol=self.tolerance,
+            max_iters=_ITERATIONS,
+        )
+        found = points.copy()
+        found[:, self.continuous] = scaled * self.scales
+        better = (-lowest > values) & (iterations > 0)
+        return np.where(better[:, None], found, points), np.where(better, -lowest, values)
+
+
+def _best_values(evaluation: Evaluation, points: Array, values: Array, index: int, grid: Array) -> tuple[Array, Array]:
     """Move every point to the best value of one discrete hyperparameter."""
     import numpy as np
 
     tried = np.stack([_tried(grid, float(point[index])) for point in points])
     candidates = np.repeat(points[:, None], tried.shape[1], axis=1)
     candidates[:, :, index] = tried
-    found = acquisition.eval_acqf_no_grad(candidates.reshape(-1, points.shape[1])).reshape(tried.shape)
+    found = evaluation.values(candidates.reshape(-1, points.shape[1])).reshape(tried.shape)
     best = found.argmax(axis=1)
     row = np.arange(len(points))
     better = found[row, best] > values

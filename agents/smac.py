@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import tempfile
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from hpo_gym.spaces.spec import Value
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
 
-__all__ = ["SMAC", "SMACConfig", "SMACOptimizer", "reproducible_maximizer"]
+__all__ = ["SMAC", "SMACConfig", "SMACOptimizer"]
 
 # Far more than there are trials: a tree has at most one leaf per trial.
 _LEAVES = 1024
@@ -175,7 +174,7 @@ def _make_facade(config: SMACConfig, configspace: ConfigurationSpace, budget: in
         return Facade(
             scenario,
             model=_forest(scenario, config.trees),
-            acquisition_maximizer=reproducible_maximizer(scenario),
+            acquisition_maximizer=_maximizer(scenario),
             initial_design=Facade.get_initial_design(
                 scenario,
                 n_configs_per_hyperparameter=config.initial_per_hyperparameter,
@@ -187,21 +186,17 @@ def _make_facade(config: SMACConfig, configspace: ConfigurationSpace, budget: in
         )
 
 
-def reproducible_maximizer(scenario: Any) -> Any:
-    """Return the facade's maximiser of the acquisition function, with an order to where its local searches begin.
-
-    SMAC3 (2.4) begins them in the order of a Python set of configurations, which is another one in every process
-    unless ``PYTHONHASHSEED`` is fixed: the same seed then suggests something else.
-    """
+def _maximizer(scenario: Any) -> Any:
+    """Return the facade's maximiser of the acquisition function, of our own faster parts."""
     from smac import HyperparameterOptimizationFacade as Facade
-    from smac.acquisition.maximizer.local_search import LocalSearch
 
-    class OrderedLocalSearch(LocalSearch):  # type: ignore[misc, unused-ignore]
-        def _get_init_points_from_previous_configs(self, *args: Any, **named: Any) -> list[Any]:
-            return sorted(super()._get_init_points_from_previous_configs(*args, **named), key=str)
+    from agents.smac_components import ArrayLocalSearch, ArrayRandomSearch, require_known_smac
 
+    require_known_smac()
     maximizer = Facade.get_acquisition_maximizer(scenario)
-    maximizer._local_search = OrderedLocalSearch(configspace=scenario.configspace, seed=scenario.seed)
+    of_scenario = {"configspace": scenario.configspace, "seed": scenario.seed}
+    maximizer._random_search = ArrayRandomSearch(maximizer._local_search_iterations, **of_scenario)
+    maximizer._local_search = ArrayLocalSearch(**of_scenario)
     return maximizer
 
 
@@ -211,9 +206,9 @@ def _forest(scenario: Any, trees: int) -> Any:
     By itself it takes all cores, and spends the time waiting for their threads; and it reserves memory for 2^20
     leaves per tree, which costs more than growing the few that a budget can fill.
     """
-    from smac.model.random_forest.random_forest import RandomForest
+    from agents.smac_components import ArrayForest
 
-    return RandomForest(
+    return ArrayForest(
         configspace=scenario.configspace,
         n_trees=trees,
         log_y=True,
@@ -236,11 +231,7 @@ def _quiet() -> Iterator[None]:
     if unset:
         logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
-            # A local search that ends at once reports the mean duration of no steps.
-            warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
-            warnings.filterwarnings("ignore", "invalid value encountered", RuntimeWarning)
-            yield
+        yield
     finally:
         if unset:
             logger.setLevel(logging.NOTSET)

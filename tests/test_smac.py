@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from torch import Tensor
 from agents.base import Interface
 from agents.problem import Problem
 from agents.sequential import Trial
-from agents.smac import SMAC, SMACConfig, SMACOptimizer, reproducible_maximizer
+from agents.smac import SMAC, SMACConfig, SMACOptimizer
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError
 from hpo_gym.seeding import generator
@@ -82,27 +83,120 @@ def played(optimizer: SMACOptimizer, suite: TaskSuite, trials: int) -> list[Tria
     return history
 
 
-@pytest.mark.parametrize(("name", "budget"), [("quadratic", 7), ("conditional", 13)])
-def test_suggestions_are_those_of_plain_smac(name, budget, tmp_path):
-    """The facade as a user makes it, told the same start; only the order of its local searches is ours, too."""
-    suite, seed = TINY_SUITES[name](), 3
-    ours = played(SMACOptimizer(SMACConfig(), problem_of(suite, budget), seed), suite, budget)
+def plain_facade(configspace: Any, budget: int, seed: int, folder: Path) -> Any:
+    """The facade as a user makes it, but for an order to where its local searches begin: by itself that of a set."""
+    from smac.acquisition.maximizer.local_search import LocalSearch
 
-    configspace = suite.space.to_configspace()
-    scenario = smac.Scenario(
-        configspace, deterministic=True, n_trials=budget, seed=seed, output_directory=tmp_path / "plain"
+    class OrderedLocalSearch(LocalSearch):
+        def _get_init_points_from_previous_configs(self, *args: Any, **named: Any) -> list[Any]:
+            return sorted(super()._get_init_points_from_previous_configs(*args, **named), key=str)
+
+    scenario = smac.Scenario(configspace, deterministic=True, n_trials=budget, seed=seed, output_directory=folder)
+    facade = smac.HyperparameterOptimizationFacade
+    maximizer = facade.get_acquisition_maximizer(scenario)
+    maximizer._local_search = OrderedLocalSearch(configspace=configspace, seed=seed)
+    # The library's own forest would take all cores, and memory for 2^20 leaves.
+    model = facade.get_model(scenario)
+    model._rf_opts |= {"n_jobs": 1, "max_leaf_nodes": 1024}
+    return facade(scenario, model=model, acquisition_maximizer=maximizer, logging_level=False)
+
+
+def trial_of(space: SearchSpace, number: int, u: Tensor) -> Trial:
+    """Return the trial of a configuration on a bowl, whatever the space."""
+    u = space.snap(u.float()[None])
+    active = space.active(u)
+    shown = (u * active).double()
+    score = 1.0 - float((shown - 0.3).square().mean())
+    return Trial(number, shown[0], active[0], space.to_dicts(shown)[0], score, 1.0)
+
+
+SPACES = {name: SearchSpace(TINY_SUITES[name]().space.spec) for name in ("quadratic", "conditional")} | {
+    "mixed": SearchSpace(
+        SpaceSpec(
+            (
+                Column("few", "integer", 1, 6, False, (), 3),
+                Column("many", "integer", 1, 50, False, (), 9),
+                Column("few_log", "integer", 1, 7, True, (), 3),
+                Column("many_log", "integer", 1, 500, True, (), 30),
+                Column("kind", "categorical", choices=("x", "y", "z"), default="y", upper=2),
+                Column("size", "ordinal", choices=(1, 10, 100, 1000), default=10, upper=3),
+                Column("rate", "float", 1e-4, 1.0, True, (), 1e-2),
+                Column("fixed", "constant", choices=("only",), default="only"),
+            ),
+            {},
+        )
     )
-    facade = smac.HyperparameterOptimizationFacade(
-        scenario, acquisition_maximizer=reproducible_maximizer(scenario), logging_level=False
+}
+
+
+@pytest.mark.parametrize(("name", "budget"), [("quadratic", 12), ("conditional", 14), ("mixed", 14)])
+def test_suggestions_are_those_of_plain_smac_to_the_last_bit(name, budget, tmp_path):
+    """The library's own forest, random search and local search, told the same."""
+    from smac.runhistory import TrialInfo, TrialValue
+
+    space, seed = SPACES[name], 3
+    optimizer = SMACOptimizer(SMACConfig(), Problem(space, budget), seed)
+    configspace = space.to_configspace()
+    facade = plain_facade(configspace, budget, seed, tmp_path / "plain")
+    trial = trial_of(space, 0, space.default())
+    info = TrialInfo(configspace.get_default_configuration(), seed=0)
+    for number in range(1, budget):
+        optimizer.tell(trial)
+        facade.tell(info, TrialValue(cost=1.0 - trial.score))
+        u, info = optimizer.ask().u, facade.ask()
+        assert torch.equal(u, space.from_dicts([dict(info.config)])[0]), f"suggestion {number}"
+        trial = trial_of(space, number, u)
+
+
+@pytest.mark.parametrize("name", list(SPACES))
+def test_the_forest_predicts_what_that_of_smac_does_to_the_last_bit(name):
+    from smac.model.random_forest.random_forest import RandomForest
+
+    from agents.smac_components import ArrayForest
+
+    configspace = SPACES[name].to_configspace()
+    configspace.seed(0)
+    points = np.array([one.get_array() for one in configspace.sample_configuration(300)])
+    costs = np.log(np.nan_to_num(points, nan=2.0).sum(1, keepdims=True) + 1.0)
+    ours, theirs = (
+        forest(configspace, n_trees=10, log_y=True, ratio_features=1.0, max_leaf_nodes=256, n_jobs=1, seed=1)
+        for forest in (ArrayForest, RandomForest)
     )
-    start = smac.runhistory.TrialInfo(configspace.get_default_configuration(), seed=0)
-    facade.tell(start, smac.runhistory.TrialValue(cost=1.0 - ours[0].score))
-    for trial in ours[1:]:
-        info = facade.ask()
-        plain = evaluated(suite, trial.number, suite.space.from_dicts([dict(info.config)])[0])
-        torch.testing.assert_close(trial.u, plain.u, atol=1e-6, rtol=0)
-        assert torch.equal(trial.active, plain.active)
-        facade.tell(info, smac.runhistory.TrialValue(cost=1.0 - plain.score))
+    for forest in (ours, theirs):
+        forest.train(points[:40], costs[:40])
+    for shown in (points, points[:1]):
+        for mine, its in zip(ours.predict_marginalized(shown), theirs.predict_marginalized(shown), strict=True):
+            assert mine.shape == its.shape and np.array_equal(mine, its)
+
+
+@pytest.mark.parametrize("name", list(SPACES))
+@pytest.mark.parametrize("deviation", [0.05, 0.4])
+def test_neighbours_are_those_of_configspace_to_the_last_bit(name, deviation):
+    from ConfigSpace.util import get_one_exchange_neighbourhood
+
+    from agents.smac_neighbourhood import Neighbourhood
+
+    configspace = SPACES[name].to_configspace()
+    configspace.seed(0)
+    neighbourhood = Neighbourhood(configspace)
+    for seed, centre in enumerate(configspace.sample_configuration(30)):
+        theirs = get_one_exchange_neighbourhood(centre, seed, num_neighbors=8, stdev=deviation)
+        ours = neighbourhood.around(centre.get_array(), np.random.RandomState(seed), deviation)
+        for (index, mine), its in zip(ours, theirs, strict=True):
+            assert np.array_equal(mine, its.get_array(), equal_nan=True)
+            assert mine[index] != centre.get_array()[index]
+
+
+@pytest.mark.parametrize("name", list(SPACES))
+def test_random_points_are_those_of_configspace_to_the_last_bit(name):
+    from agents.smac_components import sample_points
+
+    ours, theirs = SPACES[name].to_configspace(), SPACES[name].to_configspace()
+    for space in (ours, theirs):
+        space.seed(7)
+    expected = np.array([one.get_array() for one in theirs.sample_configuration(333)])
+    assert np.array_equal(sample_points(ours, 333), expected, equal_nan=True)
+    assert ours.random.rand() == theirs.random.rand(), "as many random numbers are used up"
 
 
 def test_a_setting_changes_what_is_suggested():
@@ -233,6 +327,14 @@ def test_a_prepared_agent_can_be_sent_to_another_process():
     copy = pickle.loads(pickle.dumps(agent))
     actions = [one.act(observation, None, generator(0, "test")) for one in (agent, copy)]
     assert torch.equal(*actions)
+
+
+def test_a_smac_without_what_is_replaced_is_named(monkeypatch):
+    from smac.acquisition.maximizer.local_search import LocalSearch
+
+    monkeypatch.delattr(LocalSearch, "_search")
+    with pytest.raises(InvalidSettingError, match=r"LocalSearch\._search, which smac 2.*pip install"):
+        SMACOptimizer(DESIGN_ONLY, problem_of(TINY_SUITES["quadratic"]()), 0)
 
 
 def test_without_the_package_it_says_how_to_get_it(monkeypatch):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -19,7 +18,7 @@ from hpo_gym.evaluation import (
     summarise,
 )
 from hpo_gym.evaluation.report import write_report
-from hpo_gym.sources.bundle_files import write_atomic
+from hpo_gym.sources.bundle_files import sha256, write_atomic
 from hpo_gym.sources.temporaries import discard
 
 __all__ = ["EvaluationFolder", "report_of_folders"]
@@ -139,7 +138,9 @@ class EvaluationFolder:
                     summary=summary,
                     seed=seed,
                 )
-        files = {name: _digest(self.path / name) for name in ("records.parquet", "configurations.parquet")}
+        files = {
+            name: sha256((self.path / name).read_bytes()) for name in ("records.parquet", "configurations.parquet")
+        }
         content = {**head, **summary, "failures": failures, "files": files}
         write_atomic(self.path / "result.json", (json.dumps(content, indent=1, default=str) + "\n").encode())
         return summary
@@ -210,11 +211,11 @@ def _result(folder: Path) -> dict[str, Any]:
         if missing or not isinstance(settings["seed"], int):
             raise ValueError(f"its settings lack {', '.join(missing)}" if missing else "its seed is no integer")
         for name, expected in result["files"].items():
-            if _digest(folder / name) != expected:
+            if sha256((folder / name).read_bytes()) != expected:
                 raise ValueError(f"{name} beside it is another one")
+    except InvalidSettingError:
+        raise
     except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
-        if isinstance(error, InvalidSettingError):
-            raise
         raise DataIntegrityError(f"{path} is no result of an evaluation ({error}). Evaluate again.") from error
     return result
 
@@ -240,11 +241,6 @@ def _require_one_protocol(folders: Sequence[Path], results: Sequence[Mapping[str
                 f"{folders[0]} and {folder} cannot be in one report: they differ in {'; '.join(different)}. Report "
                 "them one by one, or evaluate again with the same settings."
             )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:

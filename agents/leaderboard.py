@@ -98,12 +98,12 @@ BOARDS: dict[str, Board] = {
 }
 
 
-def play(board: Board, agents: Sequence[str], seeds: int | None, folder: Path, workers: int) -> list[BoardResults]:
-    """Play a board's agents; return what is new on it.
+def play(board: Board, agent: str, seeds: int | None, folder: Path, workers: int) -> BoardResults:
+    """Play one of a board's agents; return what is new on it.
 
     Args:
         board: Which.
-        agents: Which of its agents.
+        agent: Which of its agents.
         seeds: Repetitions; ``None``: as many as each deserves.
         folder: Where played episodes are kept.
         workers: Processes.
@@ -111,35 +111,27 @@ def play(board: Board, agents: Sequence[str], seeds: int | None, folder: Path, w
     Raises:
         EvaluationFailedError: If an episode could not be played.
     """
-    results = []
     console = make_console()
-    # One after the other: a board may be looked at while the slow ones are still playing.
-    for agent in agents:
-        repetitions = seeds or (FEW if agent in _SLOW else MANY)
-        config = ComparisonConfig(
-            agents=(agent,), env=board.env, protocol=board.protocol, seeds=repetitions, budget=BUDGET
-        )
-        comparison = prepare(config)
-        with CellStore(folder / f"{board.name}.sqlite") as store, EvaluationDisplay(console) as display:
-            result = comparison.run(display.update, store, workers).require_complete()
-        curves = regret_curves(result.records)
-        seconds = result.records.frame.groupby(["task", "seed"], observed=True)["agent_seconds"].sum().mean()
-        results.append(
-            BoardResults(
-                board=board.name,
-                agent=agent,
-                seeds=repetitions,
-                tasks=tuple(task for _, _, task in curves.tasks),
-                regret=curves.values[agent],
-                seconds=float(seconds),
-                training_evaluations=comparison.training_evaluations.get(agent, 0),
-                data=comparison.suite.spec.provenance.get("sha256", {}),
-                versions=versions(),
-            )
-        )
-        final = float(curves.values[agent][:, -1].mean())
-        console.print(f"{board.name}: {agent}: regret {final:.4f}", highlight=False, soft_wrap=True)
-    return results
+    repetitions = seeds or (FEW if agent in _SLOW else MANY)
+    config = ComparisonConfig(agents=(agent,), env=board.env, protocol=board.protocol, seeds=repetitions, budget=BUDGET)
+    comparison = prepare(config)
+    with CellStore(folder / f"{board.name}.sqlite") as store, EvaluationDisplay(console) as display:
+        result = comparison.run(display.update, store, workers).require_complete()
+    curves = regret_curves(result.records)
+    seconds = result.records.frame.groupby(["task", "seed"], observed=True)["agent_seconds"].sum().mean()
+    final = float(curves.values[agent][:, -1].mean())
+    console.print(f"{board.name}: {agent}: regret {final:.4f}", highlight=False, soft_wrap=True)
+    return BoardResults(
+        board=board.name,
+        agent=agent,
+        seeds=repetitions,
+        tasks=tuple(task for _, _, task in curves.tasks),
+        regret=curves.values[agent],
+        seconds=float(seconds),
+        training_evaluations=comparison.training_evaluations.get(agent, 0),
+        data=comparison.suite.spec.provenance.get("sha256", {}),
+        versions=versions(),
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -173,8 +165,9 @@ def _play_all(options: argparse.Namespace) -> None:
         board = BOARDS[name]
         agents = [agent for agent in board.agents if agent in (options.agents or board.agents)]
         try:
+            # One after the other: a board may be looked at while the slow ones are still playing.
             for agent in agents:
-                add_results(options.documents, play(board, [agent], options.seeds, options.output, options.workers))
+                add_results(options.documents, play(board, agent, options.seeds, options.output, options.workers))
         except DataMissingError as error:
             if options.boards:
                 raise

@@ -15,7 +15,7 @@ from hpo_gym.evaluation.curves import RegretCurves
 from hpo_gym.evaluation.metrics import mean_ranks
 from hpo_gym.evaluation.significance import pairwise_tests
 from hpo_gym.sources.bundle_files import write_atomic
-from hpo_gym.sources.temporaries import discard, temporary_path
+from hpo_gym.sources.temporaries import replacing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,34 +56,26 @@ class BoardResults:
     versions: Mapping[str, Any]
 
 
-def add_results(documents: Path, results: Sequence[BoardResults]) -> None:
-    """Add results to those beside the page, in place of earlier ones of the same agents on the same boards."""
-    import os
-
+def add_results(documents: Path, results: BoardResults) -> None:
+    """Add results to those beside the page, in place of earlier ones of the same agent on the same board."""
     import pandas as pd
 
     path = documents / _CURVES
     frame, facts = _read(documents) if path.exists() else (pd.DataFrame(columns=["board", "agent", "task"]), {})
-    for one in results:
-        frame = frame[(frame["board"] != one.board) | (frame["agent"] != one.agent)]
-        rows = {"board": one.board, "agent": one.agent, "task": list(one.tasks)}
-        mine = pd.DataFrame({**rows, "regret": list(one.regret.astype("float32"))})
-        frame = mine if frame.empty else pd.concat([frame, mine], ignore_index=True)
-        facts.setdefault(one.board, {})[one.agent] = {
-            "seeds": one.seeds,
-            "seconds": round(one.seconds, 3),
-            "training_evaluations": one.training_evaluations,
-            "data": dict(one.data),
-            "versions": dict(one.versions),
-        }
-    path.parent.mkdir(parents=True, exist_ok=True)
+    frame = frame[(frame["board"] != results.board) | (frame["agent"] != results.agent)]
+    rows = {"board": results.board, "agent": results.agent, "task": list(results.tasks)}
+    mine = pd.DataFrame({**rows, "regret": list(results.regret.astype("float32"))})
+    frame = mine if frame.empty else pd.concat([frame, mine], ignore_index=True)
+    facts.setdefault(results.board, {})[results.agent] = {
+        "seeds": results.seeds,
+        "seconds": round(results.seconds, 3),
+        "training_evaluations": results.training_evaluations,
+        "data": dict(results.data),
+        "versions": dict(results.versions),
+    }
     frame = frame.sort_values(["board", "agent", "task"], ignore_index=True)
-    temporary = temporary_path(path)
-    try:
+    with replacing(path) as temporary:
         frame.to_parquet(temporary, index=False, compression="zstd")
-        os.replace(temporary, path)
-    finally:
-        discard(temporary)
     write_atomic(documents / _FACTS, (json.dumps(facts, indent=1, sort_keys=True) + "\n").encode())
 
 

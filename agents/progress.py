@@ -35,6 +35,21 @@ def make_console(stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=_FILE_WIDTH)
 
 
+def _progress(console: Console, description: TextColumn, *, disable: bool = False, transient: bool = False) -> Progress:
+    """Return bars with a description, the share done, the time taken and the time left."""
+    return Progress(
+        description,
+        BarColumn(bar_width=24),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=disable,
+        transient=transient,
+    )
+
+
 class TrainingDisplay:
     """Shows transitions, speed, time left and the latest figures.
 
@@ -50,15 +65,7 @@ class TrainingDisplay:
         self._title, self._total, self._begun_at = title, total, done
         self._begun = self._last_line = time.monotonic()
         self._last_steps = -1
-        self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=24),
-            TaskProgressColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self.console,
-        )
+        self._progress = _progress(self.console, TextColumn("[bold]{task.description}"))
         self._task = self._progress.add_task(title, total=total, completed=done)
         # Below the bar: beside it, the figures would leave no room for it in a terminal of 80 columns.
         self._figures = Text()
@@ -100,17 +107,8 @@ class EvaluationDisplay:
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or make_console()
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            TaskProgressColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=not self.console.is_terminal,
-            transient=True,
-        )
+        description = TextColumn("{task.description}", markup=False)
+        self._progress = _progress(self.console, description, disable=not self.console.is_terminal, transient=True)
         self._bars: dict[str, TaskID] = {}
         self._latest = time.monotonic()
         self._begun: dict[str, tuple[float, float]] = {}

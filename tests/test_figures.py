@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
+from figure_records import FINAL, lines, made, table, texts
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import PathCollection, QuadMesh
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from hpo_gym.errors import InvalidSettingError, UnknownNameError
 from hpo_gym.evaluation import (
-    ConfigurationTable,
     FriedmanResult,
     RecordTable,
     friedman,
@@ -31,42 +29,6 @@ from hpo_gym.evaluation.profile_figure import profile_figure
 from hpo_gym.evaluation.rank_diagram import critical_difference_figure, draw_critical_difference
 from hpo_gym.evaluation.rank_figure import rank_figure
 from hpo_gym.evaluation.style import agent_styles, emphasised_agents, p_value_text, spread, text_width
-from hpo_gym.evaluation.trace_figure import trace_figure
-from hpo_gym.spaces.spec import Column
-
-#: Final regret by agent, then task, then repetition; the first trial is 0.95 for everybody.
-#:
-#: =====  ==============  ==============  ==============  ====
-#: agent  task 0 (one)    task 1 (one)    task 2 (two)    mean
-#: =====  ==============  ==============  ==============  ====
-#: ada    0.1, 0.3: 0.2   0.0, 0.0: 0.0   0.4, 0.4: 0.4   0.2
-#: bob    0.2, 0.2: 0.2   0.1, 0.3: 0.2   0.1, 0.1: 0.1   1/6
-#: cy     0.5, 0.7: 0.6   0.9, 0.9: 0.9   0.4, 0.4: 0.4   19/30
-#: mean   1/3             11/30           3/10
-#: =====  ==============  ==============  ==============  ====
-FINAL = {
-    "ada": [[0.1, 0.3], [0.0, 0.0], [0.4, 0.4]],
-    "bob": [[0.2, 0.2], [0.1, 0.3], [0.1, 0.1]],
-    "cy": [[0.5, 0.7], [0.9, 0.9], [0.4, 0.4]],
-}
-SPACES = ("one", "one", "two")
-
-
-def table(
-    final: dict[str, list[list[float]]], spaces: Sequence[str] = SPACES, first: float | None = 0.95
-) -> RecordTable:
-    """Return records of one space per task; one trial with ``first=None``, else two."""
-    rows = [
-        (agent, space, f"custom:{task}", seed, trial, regret)
-        for agent, tasks in final.items()
-        for task, (space, seeds) in enumerate(zip(spaces, tasks, strict=True))
-        for seed, last in enumerate(seeds)
-        for trial, regret in enumerate([last] if first is None else [first, last], start=1)
-    ]
-    frame = pd.DataFrame(rows, columns=["agent", "space", "task", "seed", "trial", "regret"])
-    frame["score"] = frame["metric"] = frame["incumbent"] = 1.0 - frame["regret"]
-    frame = frame.assign(run="", source="made", dataset=frame["task"], spent=frame["trial"], fidelity=1.0)
-    return RecordTable(frame.assign(seconds=np.nan, agent_seconds=0.0))
 
 
 @pytest.fixture(scope="module")
@@ -74,21 +36,11 @@ def hand() -> RecordTable:
     return table(FINAL)
 
 
-def lines(figure: Figure, axes: int = 0) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return the data of every line by its label."""
-    found = figure.axes[axes].get_lines()
-    return {str(line.get_label()): (np.asarray(line.get_xdata()), np.asarray(line.get_ydata())) for line in found}
-
-
 def cells(figure: Figure) -> np.ndarray:
     """Return the values behind the colours of all meshes, side by side."""
     meshes = [each for axes in figure.axes for each in axes.collections if isinstance(each, QuadMesh)]
     # The scale of colours has a mesh of its own.
     return np.column_stack([np.asarray(mesh.get_array()) for mesh in meshes if mesh.axes.get_label() != "<colorbar>"])
-
-
-def texts(figure: Figure) -> list[str]:
-    return [text for each in figure.findobj(Text) if (text := each.get_text().strip())]
 
 
 # --- ranks
@@ -193,6 +145,20 @@ def test_without_a_difference_none_is_claimed_and_a_long_bar_is_said_to_be_cut()
     assert any("p = 0.78; \u03b1 = 0.05: no difference between agents can be claimed" in text for text in texts(figure))
 
 
+@pytest.mark.parametrize("agents", [3, 4, 17])
+def test_no_two_labels_of_the_diagram_touch_nor_leave_the_page(agents: int) -> None:
+    figure = critical_difference_figure(
+        regret_curves(made([f"an agent with a name {index}" for index in range(agents)], 6, 1))
+    )
+    figure.draw_without_rendering()
+    texts = [text for text in (*figure.axes[0].texts, *figure.texts) if text.get_text()]
+    boxes = [text.get_window_extent() for text in texts]
+    assert len(boxes) == 2 * agents + 3  # names, ticks, CD, title and test
+    assert not any(one.overlaps(other) for index, one in enumerate(boxes) for other in boxes[:index])
+    page = figure.bbox
+    assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= page.x1 and box.y1 <= page.y1 for box in boxes)
+
+
 def test_a_p_value_that_underflows_is_no_zero() -> None:
     assert [p_value_text(p) for p in (0.0, 1e-120, 3.28e-23, 0.01234, 1.0)] == [
         "< 1e-99",
@@ -238,6 +204,24 @@ def test_many_tasks_go_on_in_panels_below() -> None:
     assert {axes.get_xlim() for axes in panels} == {(0.0, 34.0)}
 
 
+def test_every_one_of_130_tasks_has_its_name_once_and_none_touch() -> None:
+    draws = np.random.default_rng(3)
+    final = {f"an agent with a name {index}": draws.uniform(0.001, 1.0, (130, 1)).tolist() for index in range(16)}
+    figure = task_heatmap(regret_curves(table(final, ["s"] * 130, None)))
+    figure.draw_without_rendering()
+    panels = [axes for axes in figure.axes if len(axes.get_yticklabels()) == 16]
+    assert len(panels) == 3
+    labels = [label for axes in panels for label in axes.get_xticklabels()]
+    assert sorted(int(label.get_text()) for label in labels) == list(range(130))
+    boxes = [label.get_window_extent() for label in labels]
+    assert not any(one.overlaps(other) for one, other in pairwise(boxes))
+
+
+def test_where_all_regrets_are_zero_the_scale_has_two_ends() -> None:
+    norm = task_heatmap(regret_curves(table({"a": [[0.0]], "b": [[0.0]]}, ["s"], None))).axes[0].collections[0].norm
+    assert norm.vmin == 1e-4 < norm.vmax
+
+
 def test_cells_of_the_space_heat_map_by_hand(hand: RecordTable) -> None:
     figure = space_heatmap(regret_curves(hand))
     # Space "one" is the mean of tasks 0 and 1; the last column counts both spaces once: bob (0.2 + 0.1) / 2 = 0.15.
@@ -251,6 +235,26 @@ def test_cells_of_the_space_heat_map_by_hand(hand: RecordTable) -> None:
     assert [text for _, _, text in sorted(written, key=lambda each: (each[1], each[0]))] == [
         "0.200", "0.100", "0.150", "0.100", "0.400", "0.250", "0.750", "0.400", "0.575",
     ]  # fmt: skip
+
+
+def test_the_numbers_of_the_space_map_contrast_with_their_cells() -> None:
+    draws = np.random.default_rng(0)
+    curves = {f"a{index}": draws.uniform(0.001, 0.9, (4, 1)).tolist() for index in range(6)}
+    figure = space_heatmap(regret_curves(table(curves, ["w", "x", "y", "z"], None)))
+    for mesh in figure.axes[0].collections:
+        for value, row in zip(np.asarray(mesh.get_array()).ravel(), range(6), strict=True):
+            colour = np.array(mesh.cmap(mesh.norm(value))[:3])
+            column = mesh.get_coordinates()[0, 0, 0] + 0.5
+            text = next(t for t in figure.axes[0].texts if t.get_position() == (column, row + 0.5))
+            linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
+            light = float(linear @ [0.2126, 0.7152, 0.0722])
+            ratio = (light + 0.05) / 0.05 if text.get_color() == "#000000" else 1.05 / (light + 0.05)
+            assert ratio >= 4.5  # WCAG 2.1, level AA
+
+
+def test_a_small_regret_is_written_with_its_digits() -> None:
+    axes = space_heatmap(regret_curves(table({"a": [[0.002], [0.1]]}, ["x", "y"], None))).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["0.0020", "0.100", "0.051"]
 
 
 # --- performance profile
@@ -279,7 +283,7 @@ def test_profile_shares_by_hand(hand: RecordTable) -> None:
 
 def test_profile_bands_are_the_stratified_intervals(hand: RecordTable) -> None:
     curves = regret_curves(hand)
-    figure = profile_figure(curves)
+    figure = profile_figure(curves, seed=4)
     tau = lines(figure)["ada"][0]
     # ada's band is the first of the three: the best agent's line and band are drawn first, hers second.
     band = figure.axes[0].collections[1].get_paths()[0].vertices
@@ -289,105 +293,13 @@ def test_profile_bands_are_the_stratified_intervals(hand: RecordTable) -> None:
         def share(values: np.ndarray) -> np.ndarray:
             return values.mean(axis=(-3, -2))
 
-        low, high = stratified_interval(reached[:, :, None], share)
+        low, high = stratified_interval(reached[:, :, None], share, seed=4)
         heights = band[np.isclose(band[:, 0], tau[index]), 1]
         assert min(abs(heights - low[0])) < 1e-9 and min(abs(heights - high[0])) < 1e-9
 
 
-# --- trace
-
-COLUMNS = (
-    Column("rate", "float", 0.01, 1.0, log=True),
-    Column("kind", "categorical", upper=2, choices=("tree", "line", "net")),
-    Column("depth", "integer", 1, 9),
-    Column("fixed", "constant", choices=("always",)),
-)
-#: Five trials: the 1st, 3rd and 5th become the incumbent; depth is inactive in the 2nd and the 4th.
-SCORES, INCUMBENT = [0.5, 0.4, 0.7, 0.7, 0.9], [0.5, 0.5, 0.7, 0.7, 0.9]
-NUMBERS = [
-    [0.1, 0, 3, 0],
-    [0.5, 1, math.nan, 0],
-    [0.02, 2, 5, 0],
-    [0.3, 1, math.nan, 0],
-    [0.04, 0, 9, 0],
-]
-
-
-def episode(fidelity: Sequence[float] = (1.0,) * 5) -> tuple[ConfigurationTable, RecordTable]:
-    frame = table({"ada": [[0.0]]}, ["one"], first=None).frame
-    frame = frame.loc[frame.index.repeat(5)].assign(
-        trial=range(1, 6), score=SCORES, incumbent=INCUMBENT, fidelity=fidelity, spent=np.cumsum(fidelity)
-    )
-    records = RecordTable(frame)
-    return ConfigurationTable.from_numbers(records.frame, np.array(NUMBERS), COLUMNS), records
-
-
-def points(figure: Figure, axes: int, label: str) -> list[list[float]]:
-    (found,) = [
-        each for each in figure.axes[axes].collections if isinstance(each, PathCollection) and each.get_label() == label
-    ]
-    return [list(map(float, point)) for point in found.get_offsets()]
-
-
-def test_trace_by_hand() -> None:
-    figure = trace_figure(*episode(), "ada", "custom:0", 0)
-    scores, rate, kind, depth, scale = figure.axes  # no panel for the constant
-    assert [axes.get_title(loc="left") for axes in (rate, kind, depth)] == ["rate", "kind", "depth"]
-    assert points(figure, 0, "_trials") == [[trial, score] for trial, score in enumerate(SCORES, start=1)]
-    assert points(figure, 0, "becomes the incumbent") == [[1, 0.5], [3, 0.7], [5, 0.9]]
-    assert lines(figure)["incumbent (best so far)"][1].tolist() == INCUMBENT
-    # Below, the grey lines are the values of the incumbent: those of trials 1, 1, 3, 3 and 5.
-    assert lines(figure, 1)["_incumbent"][1].tolist() == [0.1, 0.1, 0.02, 0.02, 0.04]
-    assert lines(figure, 2)["_incumbent"][1].tolist() == [0, 0, 2, 2, 0]
-    assert lines(figure, 3)["_incumbent"][1].tolist() == [3, 3, 5, 5, 9]
-    assert points(figure, 1, "_trials") == [[trial, row[0]] for trial, row in enumerate(NUMBERS, start=1)]
-    # Inactive: no point, but a cross, and the title says what a cross is.
-    assert points(figure, 3, "_trials") == [[1, 3], [3, 5], [5, 9]]
-    assert lines(figure, 3)["_inactive"][0].tolist() == [2, 4]
-    assert depth.get_title(loc="right") == "\u00d7 inactive" and not rate.get_title(loc="right")
-    assert rate.get_yscale() == "log" and depth.get_yscale() == "linear"
-    assert [label.get_text() for label in kind.get_yticklabels()] == ["tree", "line", "net"]
-    for axes, (low, high) in ((rate, (0.01, 1.0)), (kind, (0, 2)), (depth, (1, 9))):
-        assert axes.get_ylim()[0] < low and axes.get_ylim()[1] > high  # the whole range, nothing at the edge
-    # The worst tenth of the five scores shares a colour: the quantile lies 0.4 of the way from 0.4 to 0.5.
-    assert scores.collections[0].get_clim() == pytest.approx((0.44, 0.9))
-    assert scale.get_ylabel() == "score of the trial (dark is good)"
-    assert figure.get_suptitle() == "ada on one custom:0, seed 0: 5 trials"
-
-
-def test_a_trace_shows_which_trials_were_no_full_evaluation() -> None:
-    figure = trace_figure(*episode((1.0, 0.25, 1.0, 0.5, 1.0)), "ada", "custom:0", 0)
-    for axes in figure.axes[:3]:
-        full, quarter, _, half, _ = axes.collections[0].get_sizes()
-        assert quarter < half < full
-    legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    assert "part of a full evaluation" in legend
-    whole = trace_figure(*episode(), "ada", "custom:0", 0).axes[0].get_legend()
-    assert "part of a full evaluation" not in [text.get_text() for text in whole.get_texts()]
-
-
-def test_every_panel_of_an_odd_number_has_trials_below_it_or_below_its_column() -> None:
-    _, records = episode()
-    columns = tuple(Column(f"x{index}", "float", 0.0, 1.0) for index in range(5))
-    many = ConfigurationTable.from_numbers(records.frame, np.full((5, 5), 0.5), columns)
-    figure = trace_figure(many, records, "ada", "custom:0", 0)
-    panels = figure.axes[1:6]
-    assert [axes.get_title(loc="left") for axes in panels] == ["x0", "x1", "x2", "x3", "x4"]
-    assert [axes.xaxis.get_tick_params()["labelbottom"] for axes in panels] == [False, False, False, True, True]
-    figure.draw_without_rendering()
-    # Row by row, without a hole before the last place.
-    places = [(round(axes.get_position().y0, 1), round(axes.get_position().x0, 1)) for axes in panels]
-    assert places == sorted(places, key=lambda place: (-place[0], place[1]))
-
-
-def test_a_trace_that_is_not_one_episode_is_refused() -> None:
-    configurations, records = episode()
-    with pytest.raises(UnknownNameError, match="adda"):
-        trace_figure(configurations, records, "adda", "custom:0", 0)
-    with pytest.raises(InvalidSettingError, match=r"seed=3.*seeds \[0\]"):
-        trace_figure(configurations, records, "ada", "custom:0", 3)
-    with pytest.raises(InvalidSettingError, match=r"lack 1 trial.*the first being 5"):
-        trace_figure(configurations, RecordTable(records.frame.iloc[:4]), "ada", "custom:0", 0)
+def test_a_profile_of_one_repetition_claims_no_band() -> None:
+    assert "band" not in profile_figure(regret_curves(made(["ada", "bob"], 4, 1))).axes[0].get_ylabel()
 
 
 # --- all figures
@@ -455,12 +367,6 @@ def outside(figure: Figure) -> list[str]:
         if box.x0 < -1 or box.y0 < -1 or box.x1 > width + 1 or box.y1 > height + 1:
             left.append(text.get_text())
     return left
-
-
-def made(agents: Sequence[str], tasks: int, seeds: int, first: float | None = 0.95) -> RecordTable:
-    draws = np.random.default_rng(0)
-    final = {agent: draws.uniform(0.001, 0.9, (tasks, seeds)).round(4).tolist() for agent in agents}
-    return table(final, ["one", "two", *["three"] * (tasks - 2)][:tasks], first)
 
 
 CASES = {

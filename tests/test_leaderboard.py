@@ -28,7 +28,7 @@ def documents(tmp_path_factory) -> Path:
     shutil.copy(DOCS / "leaderboard.md", folder)
     cells = tmp_path_factory.mktemp("cells")
     for agent in TINY.agents:
-        add_results(folder, play(TINY, [agent], 2, cells, 1))
+        add_results(folder, play(TINY, agent, 2, cells, 1))
     return folder
 
 
@@ -58,7 +58,7 @@ def test_the_page_shows_what_was_played(documents):
 def test_results_of_an_agent_are_replaced_and_those_of_others_stay(documents, tmp_path):
     folder = shutil.copytree(documents, tmp_path / "docs")
     before = pd.read_parquet(folder / "leaderboard" / "curves.parquet")
-    add_results(folder, play(TINY, ["random"], 3, tmp_path, 1))
+    add_results(folder, play(TINY, "random", 3, tmp_path, 1))
     after = pd.read_parquet(folder / "leaderboard" / "curves.parquet")
     assert len(after) == len(before)
     same = [

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo_gym.errors import DataIntegrityError, DataMissingError, InvalidSettingError, unknown_name
-from hpo_gym.sources.temporaries import discard, temporary_path
+from hpo_gym.sources.temporaries import replacing
 from hpo_gym.spaces.spec import Column
 
 if TYPE_CHECKING:
@@ -97,16 +96,11 @@ class ConfigurationTable:
         import pyarrow.parquet as pq
 
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
         table = pa.Table.from_pandas(self.frame, preserve_index=False)
         described = json.dumps([asdict(column) for column in self.hyperparameters])
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), _ATTRIBUTE: described})
-        temporary = temporary_path(target)
-        try:
+        with replacing(target) as temporary:
             pq.write_table(table, temporary, compression="zstd")
-            os.replace(temporary, target)
-        finally:
-            discard(temporary)
         return target
 
     @classmethod

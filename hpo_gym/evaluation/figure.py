@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo_gym.evaluation.curves import RegretCurves, regret_curves
+from hpo_gym.evaluation.metrics import LEAST_REGRET
 from hpo_gym.evaluation.records import RecordTable
 from hpo_gym.evaluation.statistics import bootstrap_interval
 from hpo_gym.evaluation.style import (
     CROWD,
-    LEAST_REGRET,
+    LOG_BUDGET,
     agent_styles,
     emphasised_agents,
     extra_width,
@@ -22,7 +22,7 @@ from hpo_gym.evaluation.style import (
     show_trials,
     spaces_title,
 )
-from hpo_gym.sources.temporaries import discard, temporary_path
+from hpo_gym.sources.temporaries import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["regret_figure", "save_figure"]
 
 _RESAMPLES = 2000
-# From this budget on, half of a linear axis would show the last trials, where little happens.
-_LOG_BUDGET = 50
 # At how many trials bands are computed, at most.
 _BANDED = 50
 
@@ -66,7 +64,7 @@ def regret_figure(
     final = {agent: float(values[:, -1].mean()) for agent, values in curves.values.items()}
     shown = emphasised_agents(final, emphasised)
     crowded = len(final) > CROWD
-    log = curves.budget >= _LOG_BUDGET if log_trials is None else log_trials
+    log = curves.budget >= LOG_BUDGET if log_trials is None else log_trials
     width, height = (8.0, 5.0) if crowded else (7.0, 4.4)
     figure = Figure(figsize=(width + extra_width(final, 10), height), layout="constrained")
     axes = figure.add_subplot()
@@ -159,16 +157,10 @@ def save_figure(figure: Figure, path: str | Path) -> tuple[Path, Path]:
     from matplotlib import rc_context
 
     stem = Path(path)
-    stem.parent.mkdir(parents=True, exist_ok=True)
     written = []
     for kind, metadata in (("png", {}), ("svg", {"Date": None})):
         target = stem.with_name(f"{stem.name}.{kind}")
-        temporary = temporary_path(target)
-        try:
-            with rc_context({"svg.fonttype": "none", "svg.hashsalt": "hpo_gym"}):
-                figure.savefig(temporary, format=kind, dpi=150, metadata=metadata)
-            os.replace(temporary, target)
-        finally:
-            discard(temporary)
+        with replacing(target) as temporary, rc_context({"svg.fonttype": "none", "svg.hashsalt": "hpo_gym"}):
+            figure.savefig(temporary, format=kind, dpi=150, metadata=metadata)
         written.append(target)
     return written[0], written[1]

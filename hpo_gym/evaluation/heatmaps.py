@@ -38,7 +38,7 @@ def task_heatmap(curves: RegretCurves, trial: int | None = None) -> Figure:
     import numpy as np
     from matplotlib.figure import Figure
 
-    shown = curves.check_trial(curves.budget if trial is None else trial)
+    shown = curves.check_trial(trial)
     agents, values = _sorted_agents({agent: curves.values[agent][:, shown - 1] for agent in curves.values})
     difficulty = values.mean(axis=0)
     order = sorted(range(len(curves.tasks)), key=lambda index: (difficulty[index], curves.tasks[index]))
@@ -84,7 +84,7 @@ def space_heatmap(curves: RegretCurves, trial: int | None = None) -> Figure:
     import numpy as np
     from matplotlib.figure import Figure
 
-    shown = curves.check_trial(curves.budget if trial is None else trial)
+    shown = curves.check_trial(trial)
     spaces = sorted({(source, space) for source, space, _ in curves.tasks})
     sources = {source for source, _ in spaces}
     of_space = [np.array([task[:2] == space for task in curves.tasks]) for space in spaces]

@@ -153,8 +153,8 @@ class Stage:
                 f"budget={rules.budget} is larger than the table of {suite.spec.source}:{suite.name}: its smallest "
                 f"task holds {most} configurations. Use budget={most} or less."
             )
-        self._starts = self._shared(self._start) if self.engine.settings.start != "none" else None
-        self._initial = [self._shared(self._random, index) for index in range(rules.initial_points)]
+        self._starts = self._start() if self.engine.settings.start != "none" else None
+        self._initial = [self._random("initial", index) for index in range(rules.initial_points)]
 
     @property
     def episodes(self) -> int:
@@ -166,30 +166,26 @@ class Stage:
         size = 1 if isinstance(self.contender, EpisodicContender) else LARGEST_BATCH
         return [Unit(first, min(size, self.episodes - first)) for first in range(0, self.episodes, size)]
 
-    def _shared(self, make: Callable[..., Tensor], *index: int) -> Tensor:
-        """Return one configuration for every (repetition, task of the suite): ``[seeds, N, D]``."""
+    def _random(self, *purpose: str | int) -> Tensor:
+        """Return a random configuration for every (repetition, task of the suite): ``[seeds, N, D]``."""
+        suite, root, device = self.engine.suite, self.rules.seed, self.engine.device
         # One stream per repetition over all tasks of the suite: neither the split nor the number of repetitions
         # changes where a (task, seed) begins.
-        points = torch.stack([make(repetition, *index) for repetition in range(self.rules.seeds)])
-        return points.view(self.rules.seeds, self.engine.suite.num_tasks, -1)
+        streams = [generator(root, "evaluate", *purpose, seed, device=device) for seed in range(self.rules.seeds)]
+        return torch.stack([suite.space.sample(suite.num_tasks, stream) for stream in streams])
 
-    def _random(self, repetition: int, index: int) -> Tensor:
-        suite, device = self.engine.suite, self.engine.device
-        stream = generator(self.rules.seed, "evaluate", "initial", index, repetition, device=device)
-        return suite.space.sample(suite.num_tasks, stream)
-
-    def _start(self, repetition: int) -> Tensor:
+    def _start(self) -> Tensor:
+        """Return where every (repetition, task of the suite) starts, a point of the grid: ``[seeds, N, D]``."""
         suite, settings = self.engine.suite, self.engine.settings
-        space, count = suite.space, suite.num_tasks
         if settings.start == "random":
-            stream = generator(self.rules.seed, "evaluate", "start", repetition, device=self.engine.device)
-            u = space.sample(count, stream)
+            u = self._random("start")
         else:
             start = self.engine.dynamics.start
             assert start is not None  # only a random start has none
-            u = start.expand(count, -1)
-        grid = GridStep(space, EpisodeSettings(action="grid_step", levels=settings.levels), None)
-        return grid.start_level(space.snap(u))[0]
+            u = start.expand(1, suite.num_tasks, -1)
+        grid = GridStep(suite.space, EpisodeSettings(action="grid_step", levels=settings.levels), None)
+        on_grid = torch.stack([grid.start_level(suite.space.snap(points))[0] for points in u])
+        return on_grid.expand(self.rules.seeds, -1, -1)
 
     @torch.no_grad()
     def play(self, unit: Unit, report: Callable[[float], None] | None = None) -> Played:
@@ -223,13 +219,12 @@ class Stage:
         least = 0 if outcome is None else 1
         trial, most = least, dynamics.max_trials
         while len(episode) > 0:
-            begun = time.perf_counter()
             if trial - least < len(initial):
-                action = self._full(initial[trial - least])
-                begun = time.perf_counter()
+                action, seconds = self._full(initial[trial - least]), 0.0
             else:
+                begun = time.perf_counter()
                 action = act(dynamics.observe(state), dynamics.action_mask(state), draws)
-            seconds = (time.perf_counter() - begun) / len(episode)
+                seconds = (time.perf_counter() - begun) / len(episode)
             state, outcome = dynamics.step(state, engine.check_action(action, len(episode)))
             trials.add(episode, state, outcome.evaluation.metrics, seconds)
             trial += 1

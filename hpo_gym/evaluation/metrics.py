@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hpo_gym.errors import InvalidSettingError, unknown_name
-from hpo_gym.evaluation.curves import RegretCurves, episode_layout, regret_curves
+from hpo_gym.evaluation.curves import RegretCurves, regret_curves
 from hpo_gym.evaluation.records import RecordTable
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def best_score(records: RecordTable, trial: int | None = None) -> dict[str, np.n
     Raises:
         InvalidSettingError: For a trial beyond the budget, or a table that cannot be compared.
     """
-    layout = episode_layout(records)
+    layout = records.layout
     column = layout.column(trial)
     incumbents = layout.by_agent(records.frame["incumbent"].to_numpy())
     return {agent: values[:, :, column].mean(axis=1) for agent, values in incumbents.items()}
@@ -185,7 +185,7 @@ def mean_seconds(records: RecordTable) -> dict[str, list[float | None]]:
         InvalidSettingError: If the table cannot be compared.
     """
     frame = records.frame
-    total = episode_layout(records).cumulative((frame["seconds"] + frame["agent_seconds"]).to_numpy())
+    total = records.layout.cumulative((frame["seconds"] + frame["agent_seconds"]).to_numpy())
     # A single episode of unknown length leaves the mean unknown.
     means = {agent: values.mean(axis=(0, 1)) for agent, values in total.items()}
     return {agent: [None if mean != mean else float(mean) for mean in values] for agent, values in means.items()}

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hpo_gym.evaluation.curves import RegretCurves
+from hpo_gym.evaluation.metrics import LEAST_REGRET
 from hpo_gym.evaluation.style import (
     CROWD,
-    LEAST_REGRET,
     agent_styles,
     emphasised_agents,
     extra_width,
@@ -50,7 +50,7 @@ def profile_figure(
 
     from hpo_gym.evaluation.profiles import performance_profile
 
-    shown_trial = curves.check_trial(curves.budget if trial is None else trial)
+    shown_trial = curves.check_trial(trial)
     styles = agent_styles(curves.values)
     final = {agent: float(values[:, shown_trial - 1].mean()) for agent, values in curves.values.items()}
     shown = emphasised_agents(final, emphasised)

@@ -46,7 +46,7 @@ def critical_difference_figure(curves: RegretCurves, trial: int | None = None, *
     """
     from hpo_gym.evaluation.significance import friedman
 
-    shown = curves.check_trial(curves.budget if trial is None else trial)
+    shown = curves.check_trial(trial)
     return draw_critical_difference(friedman(curves, trial=shown, alpha=alpha), shown, alpha)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from hpo_gym.evaluation.curves import RegretCurves
 from hpo_gym.evaluation.style import (
+    LOG_BUDGET,
     agent_styles,
     extra_width,
     label_line_ends,
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["rank_figure"]
-
-_LOG_BUDGET = 50
 
 
 def rank_figure(curves: RegretCurves, *, log_trials: bool | None = None) -> Figure:
@@ -42,7 +41,7 @@ def rank_figure(curves: RegretCurves, *, log_trials: bool | None = None) -> Figu
     styles = agent_styles(curves.values)
     ranks = mean_ranks(curves)
     count, budget = len(ranks), curves.budget
-    log = budget >= _LOG_BUDGET if log_trials is None else log_trials
+    log = budget >= LOG_BUDGET if log_trials is None else log_trials
     figure = Figure(figsize=(7.5 + extra_width(ranks, 9), max(3.6, 0.24 * count + 1.2)), layout="constrained")
     axes = figure.add_subplot()
     trials = np.arange(1, budget + 1)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo_gym.errors import DataIntegrityError, DataMissingError, InvalidSettingError
-from hpo_gym.sources.temporaries import discard, temporary_path
+from hpo_gym.evaluation.layout import EpisodeLayout, episode_layout
+from hpo_gym.sources.temporaries import replacing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +54,7 @@ class RecordTable:
 
     Args:
         frame: A pandas data frame with these columns; text as categoricals, counts as int64, numbers as
-            float64 (converted where they are not).
+            float64 (converted where they are not). The table keeps a copy, which nobody may change.
 
     Raises:
         InvalidSettingError: If a column is missing or unknown.
@@ -80,6 +81,16 @@ class RecordTable:
     def agents(self) -> tuple[str, ...]:
         """The names of the agents, sorted."""
         return tuple(sorted(map(str, self.frame["agent"].unique())))
+
+    @cached_property
+    def layout(self) -> EpisodeLayout:
+        """Where the rows stand, computed once: it takes as long as all that is made of it.
+
+        Raises:
+            InvalidSettingError: If the table is empty, an agent lacks an episode or a trial that others have (both
+                named), or budgets differ.
+        """
+        return episode_layout(self.frame)
 
     def require_plausible(self) -> None:
         """Refuse numbers that no evaluation writes.
@@ -133,13 +144,8 @@ class RecordTable:
     def to_parquet(self, path: str | Path) -> Path:
         """Write the table; a reader sees the whole file or none. Return the path."""
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = temporary_path(target)
-        try:
+        with replacing(target) as temporary:
             self.frame.to_parquet(temporary, index=False)
-            os.replace(temporary, target)
-        finally:
-            discard(temporary)
         return target
 
     @classmethod

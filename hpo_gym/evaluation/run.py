@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 from hpo_gym import __version__
 from hpo_gym.errors import EvaluationFailedError, InvalidSettingError, require_integer
 from hpo_gym.evaluation.assemble import assemble
-from hpo_gym.evaluation.cells import CellStore
+from hpo_gym.evaluation.cells import CellStore, content_digest
 from hpo_gym.evaluation.configurations import ConfigurationTable
 from hpo_gym.evaluation.contender import AnyContender, Contender, EpisodicContender
 from hpo_gym.evaluation.loop import Played, Rules, Stage, Unit
@@ -216,19 +215,10 @@ def _identity(suite: TaskSuite, rules: Rules) -> dict[str, Any]:
         "metric": suite.spec.metric,
         "tasks": [str(task) for task in suite.tasks],
         "space": repr(suite.space.spec),
-        "data": _digest(suite),
+        "data": content_digest(sorted(suite.named_buffers()) + sorted(suite.named_parameters())),
         "device": suite.device.type,
         "versions": {"hpo_gym": __version__, "torch": torch.__version__},
     }
-
-
-def _digest(suite: TaskSuite) -> str:
-    """Return a fingerprint of every number that a suite holds, wherever it came from."""
-    total = hashlib.sha256()
-    for name, value in sorted(suite.named_buffers()) + sorted(suite.named_parameters()):
-        total.update(f"{name}:{value.dtype}:{list(value.shape)}".encode())
-        total.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return total.hexdigest()
 
 
 def _key(common: Mapping[str, Any], stage: Stage, unit: Unit) -> str:

@@ -27,10 +27,12 @@ __all__ = [
     "PairedTest",
     "WinsTiesLosses",
     "all_pairs",
+    "count_wins",
     "critical_difference",
     "friedman",
     "pairwise_tests",
     "require_libraries",
+    "signed_rank_test",
     "wins_ties_losses",
 ]
 
@@ -128,7 +130,7 @@ def wins_ties_losses(curves: RegretCurves, agent: str, reference: str, trial: in
         InvalidSettingError: For a trial beyond the budget.
     """
     column = curves.column(trial)
-    return _count(curves.of(agent)[:, column] - curves.of(reference, "reference agent")[:, column])
+    return count_wins(curves.of(agent)[:, column] - curves.of(reference, "reference agent")[:, column])
 
 
 def pairwise_tests(curves: RegretCurves, reference: str, trial: int | None = None) -> dict[str, PairedTest]:
@@ -154,10 +156,10 @@ def pairwise_tests(curves: RegretCurves, reference: str, trial: int | None = Non
     column = curves.column(trial)
     against = curves.of(reference, "reference agent")[:, column]
     gaps = {agent: values[:, column] - against for agent, values in curves.values.items() if agent != reference}
-    tests = {agent: _wilcoxon(gap) for agent, gap in gaps.items()}
+    tests = {agent: signed_rank_test(gap) for agent, gap in gaps.items()}
     corrected = _holm([p for _, p in tests.values()])
     return {
-        agent: PairedTest(**vars(_count(gaps[agent])), statistic=statistic, p_value=p, corrected_p=holm)
+        agent: PairedTest(**vars(count_wins(gaps[agent])), statistic=statistic, p_value=p, corrected_p=holm)
         for (agent, (statistic, p)), holm in zip(tests.items(), corrected, strict=True)
     }
 
@@ -173,7 +175,7 @@ def all_pairs(curves: RegretCurves, trial: int | None = None) -> AllPairs:
     column, agents = curves.column(trial), curves.agents
     upper = np.triu_indices(len(agents), 1)
     final = [curves.values[agent][:, column] for agent in agents]
-    p_values = [_wilcoxon(final[first] - final[second])[1] for first, second in zip(*upper, strict=True)]
+    p_values = [signed_rank_test(final[first] - final[second])[1] for first, second in zip(*upper, strict=True)]
 
     def matrix(entries: list[float]) -> np.ndarray[Any, Any]:
         square = np.ones((len(agents), len(agents)))
@@ -247,12 +249,13 @@ def friedman(curves: RegretCurves, trial: int | None = None, alpha: float = 0.05
     )
 
 
-def _count(gap: np.ndarray[Any, Any]) -> WinsTiesLosses:
+def count_wins(gap: np.ndarray[Any, Any]) -> WinsTiesLosses:
+    """Return wins, ties and losses by the differences of regret on each task, ``[N]``."""
     wins, losses = int((gap <= -TIE_TOLERANCE).sum()), int((gap >= TIE_TOLERANCE).sum())
     return WinsTiesLosses(wins, len(gap) - wins - losses, losses)
 
 
-def _wilcoxon(gap: np.ndarray[Any, Any]) -> tuple[float, float]:
+def signed_rank_test(gap: np.ndarray[Any, Any]) -> tuple[float, float]:
     """Return statistic and two-sided p-value of per-task differences ``[N]``."""
     import numpy as np
     from scipy.stats import rankdata, wilcoxon

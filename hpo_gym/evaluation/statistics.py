@@ -23,7 +23,7 @@ from hpo_gym.evaluation.metrics import (
 )
 from hpo_gym.evaluation.records import RecordTable
 from hpo_gym.evaluation.robust import interquartile_mean, stratified_interval
-from hpo_gym.evaluation.significance import LEAST_AGENTS, LEAST_TASKS, friedman, pairwise_tests, wins_ties_losses
+from hpo_gym.evaluation.significance import LEAST_AGENTS, LEAST_TASKS, WinsTiesLosses, friedman, pairwise_tests
 from hpo_gym.seeding import numpy_generator
 
 if TYPE_CHECKING:
@@ -146,7 +146,8 @@ def summarise(
     for agent in curves.agents:
         *regret, area, log = over_tasks[agent]
         needed, test = trials_to_reach(curves, agent, reference), tests.get(agent)
-        compared = wins_ties_losses(curves, agent, reference)
+        # The reference has no test: it ties with itself.
+        compared = test or WinsTiesLosses(0, len(curves.tasks), 0)
         agents[agent] = {
             "runs": curves.runs[agent],
             "regret": dict(zip(labels, regret, strict=True)),

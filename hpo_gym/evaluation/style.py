@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CROWD",
     "HEAT",
-    "LEAST_REGRET",
+    "LOG_BUDGET",
     "MOST_AGENTS",
     "AgentStyle",
     "agent_styles",
@@ -50,8 +50,8 @@ CROWD = 6
 #: changes evenly, so that it survives a copy in grey. Reversed: a large value is dark.
 HEAT = "viridis_r"
 
-#: Regrets below are drawn as this one: 0 itself has no place on a log axis.
-LEAST_REGRET = 1e-6
+#: From this budget on, half of a linear axis would show the last trials, where little happens.
+LOG_BUDGET = 50
 
 # A p-value below is the tail of an approximation that nobody trusts so far out, or 0 by underflow.
 _LEAST_P = 1e-99

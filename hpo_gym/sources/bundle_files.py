@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from hpo_gym.errors import DataIntegrityError, DataMissingError, unknown_name
+from hpo_gym.sources.temporaries import replacing
 
 __all__ = ["BUNDLE_FOLDER", "bundled_spaces", "read_bundle", "sha256", "write_atomic", "write_bundle"]
 
@@ -32,13 +33,9 @@ def sha256(data: bytes) -> str:
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that readers see the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    # The folder of a run knows what a killed process left there by this name.
+    with replacing(path, path.with_name(f".{path.name}.{os.getpid()}.tmp")) as temporary:
         temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _manifest(folder: Path) -> dict[str, str]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hpo_gym.errors import DataError, DataIntegrityError, DataMissingError
 from hpo_gym.sources.pinned import PinnedFile
-from hpo_gym.sources.temporaries import one_writer, remove_stale, temporary_path
+from hpo_gym.sources.temporaries import one_writer, remove_stale, replacing
 
 __all__ = ["Progress", "Report", "fetch"]
 
@@ -88,15 +87,11 @@ def _right_file(target: Path, pinned: PinnedFile) -> bool:
 
 
 def _fetch_one(url: str, target: Path, pinned: PinnedFile, progress: Progress, timeout: tuple[float, float]) -> None:
-    temporary = temporary_path(target)
-    try:
+    with replacing(target) as temporary:
         _receive(url, temporary, pinned, progress, timeout)
         problem = pinned.problem(temporary)
         if problem is not None:
             raise DataIntegrityError(f"{url} has another file: {problem}.")
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _receive(url: str, temporary: Path, pinned: PinnedFile, progress: Progress, timeout: tuple[float, float]) -> None:

@@ -16,7 +16,7 @@ import torch
 
 from hpo_gym.errors import DataMissingError, InvalidSettingError, unknown_name
 from hpo_gym.fitting.runs import RunFitSettings, cross_validate, fit_runs
-from hpo_gym.sources.bundle_files import bundled_spaces, read_bundle, write_bundle
+from hpo_gym.sources.bundle_files import bundled_spaces, read_bundle, sha256, write_bundle
 from hpo_gym.sources.run_tables import RunTable, read_run_table
 from hpo_gym.sources.store import cache_folder
 from hpo_gym.spaces import SearchSpace
@@ -122,7 +122,7 @@ def load_runs(
         quality = {"lookup": "exact" if table.shared_grid else "nearest"}
     provenance = {
         "table": path.name,
-        "sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest()},
+        "sha256": {path.name: sha256(path.read_bytes())},
         "mode": chosen,
         "rows": len(table.task),
         "rows_dropped": table.dropped,

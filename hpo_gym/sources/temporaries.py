@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["discard", "one_writer", "remove_stale", "temporary_path"]
+__all__ = ["discard", "one_writer", "remove_stale", "replacing", "temporary_path"]
 
 # Whether a process of another machine lives cannot be asked; no download takes this long.
 _STALE_SECONDS = 24 * 3600.0
@@ -45,6 +45,28 @@ def discard(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing(target: Path, temporary: Path | None = None) -> Iterator[Path]:
+    """Give a path to write to; at the end that takes the place of ``target``, or goes where anything failed.
+
+    Readers see the old content or the new, never a part. The folder is made where it is missing.
+
+    Args:
+        target: The file.
+        temporary: Where to write, in the same folder; ``None``: a :func:`temporary_path`.
+
+    Raises:
+        OSError: If the folder cannot be written to.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path = temporary or temporary_path(target)
+    try:
+        yield path
+        os.replace(path, target)
+    finally:
+        discard(path)
 
 
 def _stale(path: Path, machine: str, process: int) -> bool:

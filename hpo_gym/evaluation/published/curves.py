@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from hpo_gym.errors import InvalidSettingError, unknown_name
 from hpo_gym.evaluation.published.methods import PublishedMethod, Setting
+from hpo_gym.evaluation.significance import WinsTiesLosses, count_wins, signed_rank_test
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["CHOSEN_TRIALS", "MISLEADING_SPACE", "TIE_TOLERANCE", "TRIALS", "PairedTest", "PublishedCurves", "TableRow"]
+__all__ = ["CHOSEN_TRIALS", "MISLEADING_SPACE", "TRIALS", "PairedTest", "PublishedCurves", "TableRow"]
 
 #: Trials after the initial points in a complete result file.
 TRIALS = 100
@@ -28,9 +29,6 @@ CHOSEN_TRIALS = (0, 5, 10, 25, 50, 100)
 
 #: The space on which the OptFormer files stand still: tables give the mean without it, too.
 MISLEADING_SPACE = "5970"
-
-#: Regrets of two runs on a dataset that differ by no more are a tie.
-TIE_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -54,20 +52,17 @@ class TableRow:
 
 
 @dataclass(frozen=True)
-class PairedTest:
+class PairedTest(WinsTiesLosses):
     """Two methods compared dataset by dataset.
 
     Args:
         wins: Datasets on which the first method's regret is lower.
-        ties: Datasets on which they differ by at most :data:`TIE_TOLERANCE`.
+        ties: Datasets on which they differ by less than :data:`~hpo_gym.evaluation.significance.TIE_TOLERANCE`.
         losses: Datasets on which it is higher.
         p_value: Two-sided Wilcoxon signed-rank test without the ties, not corrected for the number of comparisons;
             ``None`` if all are ties. Datasets within a space are not independent: read it as a lower bound.
     """
 
-    wins: int
-    ties: int
-    losses: int
     p_value: float | None
 
 
@@ -229,8 +224,6 @@ class PublishedCurves:
             InvalidSettingError: For methods of different settings, for runs that start from different points, or for
                 a trial that is not kept per dataset, or not published.
         """
-        from scipy.stats import wilcoxon
-
         one, two = (self.methods[self.index(name)] for name in (method, other))
         if one.setting != two.setting:
             raise InvalidSettingError(f"{method} is {one.setting}, {other} is {two.setting}: nothing to compare.")
@@ -242,10 +235,9 @@ class PublishedCurves:
             )
         values = self.first_seed_regret if first_seed else self.dataset_regret
         gap = self._on_datasets(values, method, trial) - self._on_datasets(values, other, trial)
-        wins, losses = int((gap < -TIE_TOLERANCE).sum()), int((gap > TIE_TOLERANCE).sum())
-        differing = gap[abs(gap) > TIE_TOLERANCE]
-        p_value = float(wilcoxon(differing).pvalue) if len(differing) else None
-        return PairedTest(wins, len(gap) - wins - losses, losses, p_value)
+        counts = count_wins(gap)
+        p_value = signed_rank_test(gap)[1] if counts.wins + counts.losses else None
+        return PairedTest(**vars(counts), p_value=p_value)
 
     def first_seed_mean(self, method: str, trial: int) -> float:
         """Return the mean regret over the ``test0`` runs of all datasets.

@@ -82,10 +82,14 @@ class Interface:
         plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         return cls(**plain)
 
-    def require_same(self, other: Interface) -> None:
+    def require_same(self, other: Interface, any_space: bool = False) -> None:
         """Refuse another interface.
 
         Its search space may have another name: the same hyperparameters come from more than one source.
+
+        Args:
+            other: What an environment offers.
+            any_space: Whether only the kinds of actions and observations must agree.
 
         Raises:
             InvalidSettingError: Naming what differs.
@@ -94,7 +98,7 @@ class Interface:
         different = [
             f"{key}: {mine[key]!r} against {theirs[key]!r}"
             for key in mine
-            if key != "space" and mine[key] != theirs[key]
+            if key in (("action", "observation") if any_space else mine) and key != "space" and mine[key] != theirs[key]
         ]
         if different:
             raise InvalidSettingError(
@@ -124,6 +128,8 @@ class Agent(ABC):
     name: ClassVar[str]
     #: Whether training changes what :meth:`act` does.
     learns: ClassVar[bool] = False
+    #: Whether what was learned on one search space can act on another.
+    any_space: ClassVar[bool] = False
     #: Whether :meth:`prepare` learns from training tasks of the same space.
     uses_training_tasks: ClassVar[bool] = False
     #: Raised whenever the same settings and seed would choose otherwise: what an older one played is not reused.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import gymnasium as gym
@@ -16,7 +16,7 @@ from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError, unknown_name
 from hpo_gym.mdp import EpisodeSettings
 
-__all__ = ["ENVIRONMENTS", "EnvironmentConfig", "make_environment", "resolved", "space_name"]
+__all__ = ["ENVIRONMENTS", "EnvironmentConfig", "make_environment", "resolved", "space_name", "suited"]
 
 #: Names on the command line (``env=openml``) and the ids behind them.
 ENVIRONMENTS = {
@@ -109,6 +109,25 @@ def make_environment(config: EnvironmentConfig, **changes: Any) -> HPOVectorEnv:
     unwrapped = env.unwrapped
     assert isinstance(unwrapped, HPOVectorEnv)  # see _spec
     return unwrapped
+
+
+def suited(config: EnvironmentConfig, actions: Sequence[str], observations: Sequence[str]) -> EnvironmentConfig:
+    """Return a configuration whose kinds of actions and observations an agent can use.
+
+    What the configuration says stays; what it leaves to the card becomes the agent's first choice, unless the card's
+    is one of them.
+
+    Args:
+        config: The environment.
+        actions: Kinds of actions that the agent can take, the preferred one first.
+        observations: Kinds of observations that it can read, the preferred one first.
+    """
+    chosen = resolved(config)
+    changes: dict[str, Any] = {}
+    for name, kinds in (("action", actions), ("observation", observations)):
+        if getattr(config, name) is None and chosen[name] not in kinds:
+            changes[name] = kinds[0]
+    return replace(config, **changes) if changes else config
 
 
 def space_name(config: EnvironmentConfig) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from agents.base import Interface, TrainableAgent
 from agents.configuration import ExperimentConfig, build, plain
-from agents.environments import make_environment
+from agents.environments import make_environment, suited
 from agents.interruption import Interruption
 from agents.progress import TrainingDisplay, make_console
 from agents.recorder import Recorder
@@ -50,7 +50,9 @@ def run_training(config: ExperimentConfig, stop_after: int | None = None) -> Run
         InvalidSettingError: If the folder exists, or agent and environment do not fit.
         KeyboardInterrupt: After Ctrl-C, once a checkpoint was written; at once after a second one.
     """
-    env = make_environment(config.env, num_envs=config.env.num_envs)
+    kind = find_trainable(config.agent_name)
+    config = replace(config, env=suited(config.env, kind.action_kinds, kind.observation_kinds))
+    env = make_environment(config.env)
     agent = _make_agent(config, env)
     validation = _validation(config, env)
     path = Path(config.runs) / (config.name or f"{config.agent_name}-{env.suite.name}-seed{config.seed}")

@@ -34,6 +34,7 @@ _FAST = (
     "local_search",
     "differential_evolution",
     "sboa",
+    "tabular_q",
     "cmaes",
     "tpe",
     "tpe_multivariate",

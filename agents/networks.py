@@ -2,14 +2,65 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hpo_gym.errors import InvalidSettingError
 
-__all__ = ["ValueNetwork", "seeded"]
+__all__ = ["NoisyLinear", "ValueNetwork", "perceptron", "seeded"]
+
+
+def perceptron(width: int, hidden: Sequence[int]) -> nn.Sequential:
+    """Return hidden layers with layer normalisation, from ``[B, width]`` to ``[B, hidden[-1]]``.
+
+    Raises:
+        InvalidSettingError: If there is no layer, or one without units.
+    """
+    if not hidden or min(hidden) < 1:
+        raise InvalidSettingError(f"hidden={list(hidden)!r} must name at least one layer of at least one unit.")
+    layers: list[nn.Module] = []
+    for before, after in zip((width, *hidden), hidden, strict=False):
+        layers += [nn.Linear(before, after), nn.LayerNorm(after), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+class NoisyLinear(nn.Module):
+    """A linear layer whose weights are drawn anew for every row.
+
+    Factorised Gaussian noise of Fortunato et al. (2018), "Noisy Networks for Exploration", equations 10 and 11, with
+    the initialisation of section 3.2. Because the noise is a product of a vector over inputs and one over outputs, a
+    draw per row costs two products of matrices for the whole batch.
+
+    Args:
+        inputs: Width of a row.
+        outputs: Width of a result.
+        scale: ``sigma_0``: standard deviation of the noise at first, times the square root of ``inputs``.
+    """
+
+    def __init__(self, inputs: int, outputs: int, scale: float) -> None:
+        super().__init__()
+        bound = 1.0 / math.sqrt(inputs)
+        self.weight = nn.Parameter(torch.empty(outputs, inputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(outputs).uniform_(-bound, bound))
+        self.weight_scale = nn.Parameter(torch.full((outputs, inputs), scale * bound))
+        self.bias_scale = nn.Parameter(torch.full((outputs,), scale * bound))
+
+    def forward(self, rows: Tensor, draws: torch.Generator | None = None) -> Tensor:
+        """Return ``[B, outputs]`` of ``[B, inputs]``; without ``draws`` with the mean weights."""
+        result = F.linear(rows, self.weight, self.bias)
+        if draws is None:
+            return result
+        before, after = (_noise(rows, width, draws) for width in (rows.shape[1], len(self.bias)))
+        return result + after * F.linear(rows * before, self.weight_scale, self.bias_scale)
+
+
+def _noise(rows: Tensor, width: int, draws: torch.Generator) -> Tensor:
+    drawn = torch.randn(len(rows), width, generator=draws, device=rows.device)
+    return drawn.sign() * drawn.abs().sqrt()
 
 
 class ValueNetwork(nn.Module):
@@ -19,24 +70,56 @@ class ValueNetwork(nn.Module):
         width: Width ``W`` of an observation.
         num_actions: ``A``.
         hidden: Widths of the hidden layers.
+        heads: Members ``H`` of an ensemble on one body.
+        dueling: Whether value and advantages are estimated apart: Wang et al. (2016), "Dueling Network Architectures
+            for Deep Reinforcement Learning", equation 9.
+        noise: ``sigma_0`` of noisy last layers; ``None``: they are plain ones.
+        prior: Scale of a second, fixed network that is added to every member: Osband, Aslanides and Cassirer (2018),
+            "Randomized Prior Functions for Deep Reinforcement Learning". Members of an ensemble begin apart, and stay
+            so where there are no data.
     """
 
-    def __init__(self, width: int, num_actions: int, hidden: Sequence[int]) -> None:
+    def __init__(
+        self,
+        width: int,
+        num_actions: int,
+        hidden: Sequence[int],
+        heads: int = 1,
+        dueling: bool = False,
+        noise: float | None = None,
+        prior: float = 0.0,
+    ) -> None:
         super().__init__()
-        if not hidden or min(hidden) < 1:
-            raise InvalidSettingError(f"hidden={list(hidden)!r} must name at least one layer of at least one unit.")
-        layers: list[nn.Module] = []
-        for before, after in zip((width, *hidden), hidden, strict=False):
-            layers += [nn.Linear(before, after), nn.LayerNorm(after), nn.ReLU()]
-        self.body = nn.Sequential(*layers)
-        self.head = nn.Linear(hidden[-1], num_actions)
-        # All actions start out equal; with random values the first maximum over them would be biased.
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.heads, self.num_actions, self.dueling, self._prior = heads, num_actions, dueling, prior
+        self.body = perceptron(width, hidden)
+        outputs = heads * (num_actions + dueling)
+        self.head: nn.Linear | NoisyLinear
+        if noise is None:
+            self.head = nn.Linear(hidden[-1], outputs)
+            # All actions start out equal; with random values the first maximum over them would be biased.
+            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)
+        else:
+            self.head = NoisyLinear(hidden[-1], outputs, noise)
+        if prior > 0.0:
+            fixed = nn.Sequential(perceptron(width, hidden[:1]), nn.Linear(hidden[0], heads * num_actions))
+            self.prior = fixed.requires_grad_(False)
 
-    def forward(self, observation: Tensor) -> Tensor:
-        """Return action values, float32 ``[B, A]``, of observations ``[B, W]``."""
-        values: Tensor = self.head(self.body(observation))
+    def forward(self, observation: Tensor, draws: torch.Generator | None = None) -> Tensor:
+        """Return action values, float32 ``[B, H, A]``, of observations ``[B, W]``.
+
+        Args:
+            observation: The observations.
+            draws: Where the noise of noisy layers comes from; ``None``: there is none.
+        """
+        features = self.body(observation)
+        raw = self.head(features) if draws is None else self.head(features, draws)
+        values: Tensor = raw.view(len(observation), self.heads, self.num_actions + self.dueling)
+        if self.dueling:
+            advantage = values[..., 1:]
+            values = values[..., :1] + advantage - advantage.mean(-1, keepdim=True)
+        if self._prior > 0.0:
+            values = values + self._prior * self.prior(observation).view_as(values)
         return values
 
 

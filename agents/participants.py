@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from agents.problem import Problem, TrainingTasks
 from agents.registry import find_agent
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError, SplitLeakError, unknown_name
+from hpo_gym.evaluation.cells import content_digest
 from hpo_gym.evaluation.contender import AnyContender
 from hpo_gym.evaluation.protocols import Knowledge
 from hpo_gym.tasks.datasets import dataset_key
@@ -197,10 +197,11 @@ class Participants:
         for run in runs:
             built = run.agent.interface
             try:
-                built.require_same(Interface.of(self._field.environment(built.action, built.observation)))
+                offered = Interface.of(self._field.environment(built.action, built.observation))
+                built.require_same(offered, run.agent.any_space)
             except InvalidSettingError as error:
                 raise InvalidSettingError(f"{run.folder}: {error}") from error
-            policy = {"policy": _digest(run.agent.state_dict(resumable=False))}
+            policy = {"policy": content_digest(sorted(run.agent.state_dict(resumable=False).items()))}
             contenders.append(as_contender(run.agent, _run_name(run, runs), policy))
         return contenders
 
@@ -209,18 +210,3 @@ def _run_name(run: TrainedAgent, others: Sequence[TrainedAgent]) -> str:
     """Return the name of a run's folder, or all of its path where two runs have one name in different folders."""
     same = sum(other.folder.name == run.folder.name for other in others) > 1
     return str(run.folder) if same else run.folder.name
-
-
-def _digest(state: Mapping[str, Any]) -> str:
-    """Return a fingerprint of weights, wherever they were loaded from."""
-    total = hashlib.sha256()
-    for name in sorted(state):
-        value = state[name]
-        if isinstance(value, Mapping):
-            total.update(f"{name}:{_digest(value)}".encode())
-        elif isinstance(value, torch.Tensor):
-            total.update(f"{name}:{value.dtype}:{list(value.shape)}".encode())
-            total.update(value.detach().cpu().contiguous().numpy().tobytes())
-        else:
-            total.update(f"{name}:{value!r}".encode())
-    return total.hexdigest()

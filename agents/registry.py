@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from agents.agnostic_q import AgnosticQ, AgnosticQConfig
 from agents.asha import ASHA, ASHAConfig
 from agents.base import Agent, TrainableAgent
 from agents.bohb import BOHB, BOHBConfig
@@ -14,13 +15,25 @@ from agents.differential_evolution import DifferentialEvolution, DifferentialEvo
 from agents.dqn import DQN, DQNConfig
 from agents.gaussian_process import GaussianProcess, GPConfig
 from agents.grid_search import GridSearch, GridSearchConfig
+from agents.hyp_rl import HypRL, HypRLConfig
+from agents.hyp_rl_faithful import HypRLFaithful, HypRLFaithfulConfig
 from agents.hyperband import Hyperband, HyperbandConfig
 from agents.local_search import LocalSearch, LocalSearchConfig
+from agents.naf import NAF, NAFConfig
 from agents.portfolio import Portfolio, PortfolioConfig
 from agents.portfolio_gp import PortfolioGP, PortfolioGPConfig
+from agents.portfolio_q import PortfolioQ, PortfolioQConfig
+from agents.qt_opt import QTOpt, QTOptConfig
 from agents.random_search import RandomSearch, RandomSearchConfig
+from agents.sb3_a2c import SB3A2C, SB3A2CConfig
+from agents.sb3_dqn import SB3DQN, SB3DQNConfig
+from agents.sb3_ppo import SB3PPO, SB3PPOConfig
+from agents.sb3_qrdqn import SB3QRDQN, SB3QRDQNConfig
+from agents.sb3_sac import SB3SAC, SB3SACConfig
+from agents.sb3_td3 import SB3TD3, SB3TD3Config
 from agents.sboa import SBOA, SBOAConfig
 from agents.smac import SMAC, SMACConfig
+from agents.tabular_q_learning import TabularQConfig, TabularQLearning
 from agents.tpe import TPE, TPEConfig
 from agents.tpe_multivariate import MultivariateTPE, MultivariateTPEConfig
 from hpo_gym.errors import InvalidSettingError, unknown_name
@@ -38,12 +51,25 @@ class RegisteredAgent:
 
 _ALL = (
     RegisteredAgent(DQN, DQNConfig),
+    RegisteredAgent(AgnosticQ, AgnosticQConfig),
+    RegisteredAgent(PortfolioQ, PortfolioQConfig),
+    RegisteredAgent(HypRL, HypRLConfig),
+    RegisteredAgent(HypRLFaithful, HypRLFaithfulConfig),
+    RegisteredAgent(QTOpt, QTOptConfig),
+    RegisteredAgent(NAF, NAFConfig),
+    RegisteredAgent(SB3DQN, SB3DQNConfig),
+    RegisteredAgent(SB3QRDQN, SB3QRDQNConfig),
+    RegisteredAgent(SB3PPO, SB3PPOConfig),
+    RegisteredAgent(SB3A2C, SB3A2CConfig),
+    RegisteredAgent(SB3SAC, SB3SACConfig),
+    RegisteredAgent(SB3TD3, SB3TD3Config),
     RegisteredAgent(RandomSearch, RandomSearchConfig),
     RegisteredAgent(DefaultOnly, DefaultOnlyConfig),
     RegisteredAgent(GridSearch, GridSearchConfig),
     RegisteredAgent(LocalSearch, LocalSearchConfig),
     RegisteredAgent(DifferentialEvolution, DifferentialEvolutionConfig),
     RegisteredAgent(SBOA, SBOAConfig),
+    RegisteredAgent(TabularQLearning, TabularQConfig),
     RegisteredAgent(CMAES, CMAESConfig),
     RegisteredAgent(TPE, TPEConfig),
     RegisteredAgent(MultivariateTPE, MultivariateTPEConfig),

@@ -8,45 +8,21 @@ from typing import Any
 
 import pytest
 import torch
+from quick_settings import CHEAP, QUICK
 
 from agents.base import Agent, Interface
 from agents.dqn import DQN, DQNConfig
-from agents.exploration import EpsilonGreedy, LinearSchedule, greedy, uniform_legal
+from agents.hyp_rl_faithful import HypRLFaithful
 from agents.networks import seeded
 from agents.problem import Problem, TrainingTasks
+from agents.random_search import RandomSearch, RandomSearchConfig
 from agents.registry import AGENTS, find_agent, find_trainable, trainable_names
-from agents.replay import ReplayBuffer, Transitions
 from agents.successive_halving import MultiFidelityAgent
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError, UnknownNameError
 from hpo_gym.seeding import generator
 from hpo_gym.testing import AgentCase, TrainableAgentCase
 from hpo_gym.testing.tiny import TINY_SUITES
-
-#: Settings with which an agent that is trained learns the tiny environments in seconds.
-QUICK: dict[str, dict[str, Any]] = {
-    "dqn": {
-        "total_steps": 8_000,
-        "hidden": (64, 64),
-        "learning_starts": 500,
-        "batch_size": 128,
-        "transitions_per_update": 16,
-        "target_rate": 0.05,
-        "evaluation_epsilon": 0.0,
-        "buffer_size": 8_000,
-        "learning_rate": 2e-3,
-        "discount": 0.9,
-    },
-    "random": {"total_steps": 2_000},
-}
-
-
-#: Settings with which the slow ones act in no time: models of SMAC and of Gaussian processes are tested by themselves.
-CHEAP: dict[str, dict[str, Any]] = {
-    "gp": {"startup_trials": 11},
-    "portfolio_gp": {"candidates": 64},
-    "smac": {"initial_share": 1.0},
-}
 
 
 def test_every_trained_agent_has_quick_settings():
@@ -71,8 +47,18 @@ def bowl_environment(name: str, num_envs: int) -> HPOVectorEnv:
         observation=agent.observation_kinds[0],
         budget=12,
         start="random",
-        reward_scale="range",
+        **suitable(agent, 5),
     )
+
+
+def suitable(agent: type[Agent], levels: int) -> dict[str, Any]:
+    """Return the rules that an agent learns under, and a grid that is small enough for seconds."""
+    rules: dict[str, Any] = {"reward_scale": "range"}
+    if agent.action_kinds[0] == "grid_choice":
+        rules["levels"] = levels
+    if agent is HypRLFaithful:
+        rules |= {"reward": "delta", "terminate_on_repeat": True}
+    return rules
 
 
 class TestAgents(AgentCase):
@@ -115,26 +101,47 @@ class TestTrainableAgents(TrainableAgentCase):
 @pytest.mark.parametrize(("tiny", "share"), [("quadratic", 0.35), ("conditional", 0.35), ("fidelity", 0.7)])
 @pytest.mark.parametrize("learner", sorted(n for n in AGENTS if AGENTS[n].agent.learns))
 def test_every_learning_agent_solves_every_tiny_suite(learner, tiny, share):
-    """Far below what a random walk over the same actions reaches within the budget."""
-    entry = find_agent(learner)
+    """Far below what a random walk over grid steps reaches within the budget."""
     suite = TINY_SUITES[tiny]()
-    kind = entry.agent.action_kinds[0]
+
+    def environment(num_envs: int, kind: type[Agent], **changes: Any) -> HPOVectorEnv:
+        action, observation = kind.action_kinds[0], kind.observation_kinds[0]
+        rules = suitable(kind, 8 if tiny == "quadratic" else 5) | changes
+        return HPOVectorEnv(
+            num_envs,
+            source=suite,
+            split="all",
+            action="grid_step" if kind is RandomSearch else action,
+            observation=observation,
+            budget=15,
+            **rules,
+        )
 
     def regret(agent: Agent) -> float:
-        env = HPOVectorEnv(300, source=suite, split="all", action=kind, budget=15)
+        env = environment(300, type(agent), terminate_on_repeat=False)
         observation, info = env.reset(seed=7)
         draws, done = generator(0, "test"), torch.zeros(300, dtype=torch.bool)
         while not bool(done.all()):
-            observation, _, done, _, info = env.step(agent.act(observation, info["action_mask"], draws))
+            observation, _, done, _, info = env.step(agent.act(observation, info.get("action_mask"), draws))
         return float(info["final_info"]["regret"].mean())
 
-    env = HPOVectorEnv(32, source=suite, split="all", action=kind, budget=15, reward_scale="range")
+    entry = find_agent(learner)
+    env = environment(32, entry.agent)
     env.reset(seed=0)
     agent = entry.agent(entry.config(**QUICK[learner]), Interface.of(env))
     agent.train(env, lambda steps, logs, info: False)
-    walk = find_agent("random")
-    wandering = regret(walk.agent(walk.config(), Interface.of(env)))
+    wandering = regret(RandomSearch(RandomSearchConfig(), Interface.of(environment(1, RandomSearch))))
     assert regret(agent) < share * wandering
+
+
+def test_every_agent_knows_the_problem_it_was_prepared_for(name):
+    env, entry = bowl_environment(name, 1), find_agent(name)
+    agent = entry.agent(entry.config(**CHEAP.get(name, {})), Interface.of(env))
+    with pytest.raises(InvalidSettingError, match=f"{name}.*agent.prepare"):
+        _ = agent.problem
+    problem = Problem.of(env, TrainingTasks(env.suite, env.engine.tasks))
+    agent.prepare(problem)
+    assert agent.problem.space is problem.space and agent.problem.budget == 12
 
 
 def test_configurations_are_frozen_and_checked(name):
@@ -151,7 +158,7 @@ def test_configurations_are_frozen_and_checked(name):
     [
         ("discount", 1.5),
         ("learning_rate", 0.0),
-        ("epsilon_share", 0.0),
+        ("exploration_share", 0.0),
         ("target_rate", 0.0),
         ("evaluation_epsilon", 1.5),
         ("batch_size", 0),
@@ -250,111 +257,6 @@ def test_an_agent_refuses_another_environment():
     other.reset(seed=0)
     with pytest.raises(InvalidSettingError, match="hyperparameters"):
         agent.train(other, lambda steps, logs, info: False)
-
-
-def transitions(count: int, first: int = 0) -> Transitions:
-    number = torch.arange(first, first + count)
-    return Transitions(
-        observation=number[:, None].float().expand(-1, 3).clone(),
-        action=number % 4,
-        reward=number.float(),
-        following=number[:, None].float().expand(-1, 3) + 0.5,
-        terminated=number % 2 == 0,
-        following_mask=torch.ones(count, 4, dtype=torch.bool),
-    )
-
-
-def test_replay_keeps_the_newest_transitions_row_by_row():
-    buffer = ReplayBuffer(10, 3, 4)
-    for first in range(0, 21, 7):
-        buffer.append(transitions(7, first))
-    drawn = buffer.sample(2_000, generator(0, "test"))
-    assert set(drawn.reward.int().tolist()) == set(range(11, 21))
-    assert torch.equal(drawn.following[:, 0], drawn.observation[:, 0] + 0.5)
-    assert torch.equal(drawn.action, drawn.reward.long() % 4)
-    counts = torch.bincount(drawn.reward.long(), minlength=21)[11:]
-    assert int(counts.min()) > 140, "sampling is far from uniform"
-
-
-def test_replay_accepts_a_batch_larger_than_itself_and_refuses_to_sample_nothing():
-    buffer = ReplayBuffer(5, 3, 4)
-    with pytest.raises(InvalidSettingError, match="empty"):
-        buffer.sample(1, generator(0, "test"))
-    buffer.append(transitions(12))
-    assert set(buffer.sample(200, generator(0, "test")).reward.int().tolist()) == {7, 8, 9, 10, 11}
-
-
-def test_replay_state_goes_on_where_it_was():
-    first, second = ReplayBuffer(10, 3, 4), ReplayBuffer(10, 3, 4)
-    first.append(transitions(7))
-    second.load_state_dict(first.state_dict())
-    for buffer in (first, second):
-        buffer.append(transitions(7, 7))
-    drawn = [buffer.sample(50, generator(1, "test")).reward for buffer in (first, second)]
-    assert torch.equal(drawn[0], drawn[1])
-
-
-def test_epsilon_greedy_explores_as_often_as_it_says_and_only_legally():
-    policy = EpsilonGreedy(LinearSchedule(1.0, 0.1, 1_000))
-    values = torch.tensor([[1.0, 5.0, 3.0, 4.0]]).expand(20_000, -1)
-    mask = torch.tensor([[True, False, True, True]]).expand(20_000, -1)
-    for step, epsilon in ((0, 1.0), (500, 0.55), (5_000, 0.1)):
-        choice = policy(values, mask, step, generator(step, "test"))
-        assert float(choice.explored.float().mean()) == pytest.approx(epsilon, abs=0.02)
-        counts = torch.bincount(choice.actions, minlength=4) / 20_000
-        expected = torch.tensor([epsilon / 3, 0.0, epsilon / 3, 1 - epsilon + epsilon / 3])
-        torch.testing.assert_close(counts, expected, atol=0.02, rtol=0)
-    with pytest.raises(InvalidSettingError, match="epsilon_end"):
-        EpsilonGreedy(LinearSchedule(1.0, -0.1, 10))
-
-
-def test_uniform_legal_and_greedy_respect_the_mask():
-    mask = torch.rand(500, 6, generator=generator(0, "test")) < 0.4
-    mask[:, 2] |= ~mask.any(1)
-    drawn = uniform_legal(mask, generator(1, "test"))
-    assert bool(mask.gather(1, drawn[:, None]).all())
-    values = torch.rand(500, 6, generator=generator(2, "test")) - 2.0
-    chosen = greedy(values, mask)
-    assert bool(mask.gather(1, chosen[:, None]).all())
-    best = values.masked_fill(~mask, -torch.inf).amax(1)
-    assert torch.equal(values.gather(1, chosen[:, None]).squeeze(1), best)
-
-
-def test_targets_bootstrap_from_the_best_legal_action_and_not_beyond_an_end():
-    suite = TINY_SUITES["quadratic"]()
-    env = HPOVectorEnv(4, source=suite, split="all")
-    for double in (True, False):
-        agent = DQN(DQNConfig(double=double, discount=0.5), Interface.of(env))
-        width, actions = agent.interface.observation_width, agent.interface.num_actions
-        with torch.no_grad():
-            agent.network.head.bias.copy_(torch.tensor([0.0, 3.0, 2.0, 1.0]))
-            agent.target.head.bias.copy_(torch.tensor([10.0, 20.0, 30.0, 40.0]))
-        mask = torch.ones(3, actions, dtype=torch.bool)
-        mask[1, 1] = mask[1, 3] = False
-        batch = Transitions(
-            torch.zeros(3, width),
-            torch.zeros(3, dtype=torch.int64),
-            torch.tensor([1.0, 1.0, 1.0]),
-            torch.zeros(3, width),
-            torch.tensor([False, False, True]),
-            mask,
-        )
-        expected = [11.0, 16.0, 1.0] if double else [21.0, 16.0, 1.0]
-        assert agent.targets(batch).tolist() == expected
-
-
-def test_dqn_stores_what_the_step_led_to_and_not_the_next_episode():
-    suite = TINY_SUITES["quadratic"]()
-    env = HPOVectorEnv(8, source=suite, split="all", budget=3, start="random")
-    agent = DQN(DQNConfig(**QUICK["dqn"] | {"learning_starts": 7_000}), Interface.of(env))
-    env.reset(seed=0)
-    agent.train(env, lambda steps, logs, info: steps >= 8 * 6)
-    stored = agent.replay.sample(500, generator(0, "test"))
-    assert bool(stored.terminated.any()) and not bool(stored.terminated.all())
-    left = stored.following[:, -1]
-    assert torch.equal(left <= 1e-6, stored.terminated), "budget_left is 0 exactly where the episode ended"
-    meta = suite.meta_features.shape[1]
-    assert torch.equal(stored.observation[:, :meta], stored.following[:, :meta]), "the task changed within a step"
 
 
 def test_initial_weights_come_from_their_own_stream():

@@ -12,14 +12,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from quick_settings import QUICK
 from training_runs import OVERRIDES, SMALL, arguments, command, curves, digest, experiment, surroundings
 
-from agents.environments import ENVIRONMENTS, EnvironmentConfig, make_environment
+from agents.environments import ENVIRONMENTS, EnvironmentConfig, make_environment, suited
 from agents.experiment import ExperimentConfig, load_trained, resume_training, run_training
 from agents.interruption import Interruption
+from agents.portfolio_q import PortfolioQConfig
 from agents.random_search import RandomSearchConfig
 from agents.validation import Validation
 from hpo_gym import registered_ids
+from hpo_gym.errors import InvalidSettingError
 from hpo_gym.mdp import EpisodeSettings
 from hpo_gym.testing.agent_case import assert_same
 
@@ -36,6 +39,28 @@ def test_a_run_leaves_everything_that_was_decided_and_found(tmp_path):
     assert 0.0 <= result["regret"] <= 1.0
     assert len(list((folder.path / "checkpoints").glob("*.pt"))) == 2
     assert not list(folder.path.rglob("*.tmp"))
+
+
+def test_an_environment_is_suited_to_the_agent_where_nothing_was_said(tmp_path):
+    def chosen(**given: str) -> tuple[str | None, str | None]:
+        env = suited(EnvironmentConfig(id="HPO-Synthetic-v0", **given), ("continuous",), ("history", "flat"))
+        return env.action, env.observation
+
+    assert chosen() == ("continuous", None), "the card's flat observation will do"
+    assert chosen(action="grid_choice", observation="flat") == ("grid_choice", "flat")
+    kinds = ("grid_step",), ("history",)
+    assert suited(EnvironmentConfig(id="HPO-Synthetic-v0"), *kinds).observation == "history"
+    # The run folder says what was played.
+    agent = PortfolioQConfig(**QUICK["portfolio_q"] | {"total_steps": 1_000})
+    folder = run_training(replace(experiment(tmp_path), agent=agent))
+    assert folder.config()["env"]["action"] == "continuous" and folder.config()["env"]["observation"] == "history"
+    assert load_trained(folder.path).agent.interface.action == "continuous"
+    with pytest.raises(InvalidSettingError, match=r"action='grid_step'.*env\.action=continuous"):
+        run_training(
+            replace(
+                experiment(tmp_path, name="b"), agent=agent, env=replace(experiment(tmp_path).env, action="grid_step")
+            )
+        )
 
 
 def test_tensorboard_holds_the_curves(tmp_path):

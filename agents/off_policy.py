@@ -1,0 +1,311 @@
+"""Learning from replayed transitions of a vector environment: what every Q-learning agent here has in common.
+
+All cadences are counted in transitions, never in calls of ``step``: with thousands of environments a counter of calls
+that is compared by ``step % interval`` may never fire.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from agents.base import Callback, Interface, TrainableAgent, restore_generator
+from agents.multi_step import MultiStep
+from agents.replay import PrioritisedReplay, ReplayBuffer, Sample, Transitions
+from agents.schedules import LinearSchedule, Schedule
+from hpo_gym.envs import HPOVectorEnv
+from hpo_gym.errors import InvalidSettingError, require_integer
+from hpo_gym.mdp.observations import Observation
+from hpo_gym.seeding import generator
+
+__all__ = ["OffPolicyAgent", "OffPolicyConfig", "require_share"]
+
+
+@dataclass(frozen=True)
+class OffPolicyConfig:
+    """What the configurations of all agents that learn from replay have in common.
+
+    Args:
+        total_steps: Transitions to train on; more than ``learning_starts``.
+        learning_rate: Adam's, falling linearly to a tenth over the training.
+        discount: Gamma, in ``[0, 1]``.
+        buffer_size: Transitions kept for replay.
+        learning_starts: Transitions before the first gradient step.
+        batch_size: Transitions per gradient step.
+        transitions_per_update: Transitions between gradient steps.
+        multi_step: Steps that one replayed transition joins (``n``).
+        priority_exponent: How much more often transitions with a large error are replayed, in ``[0, 1]``; 0 draws
+            all alike (Schaul et al., 2016: 0.6).
+        priority_correction: How far the loss undoes that at first, in ``[0, 1]``; at the end of the training it is 1.
+        target_rate: Share of the way that the target network moves towards the network at every gradient step
+            (Polyak averaging), in ``(0, 1]``.
+        target_interval: Gradient steps between moves of the target network; with ``target_rate=1`` it is copied.
+        weight_decay: Decoupled weight decay.
+        max_gradient_norm: Gradients are scaled down to this norm.
+        save_buffer: Whether checkpoints hold the replay buffer; without it a resumed run first collects
+            ``learning_starts`` transitions again (or a full buffer), and is then not bitwise the unbroken one.
+    """
+
+    total_steps: int = 600_000
+    learning_rate: float = 5e-4
+    discount: float = 0.98
+    buffer_size: int = 300_000
+    learning_starts: int = 20_000
+    batch_size: int = 512
+    transitions_per_update: int = 128
+    multi_step: int = 1
+    priority_exponent: float = 0.0
+    priority_correction: float = 0.4
+    target_rate: float = 0.01
+    target_interval: int = 1
+    weight_decay: float = 0.01
+    max_gradient_norm: float = 10.0
+    save_buffer: bool = True
+
+    def __post_init__(self) -> None:
+        counts = ("total_steps", "buffer_size", "batch_size", "transitions_per_update", "multi_step", "target_interval")
+        for name in counts:
+            require_integer(name, getattr(self, name), 1)
+        if self.learning_starts < 0:
+            raise InvalidSettingError(f"learning_starts={self.learning_starts!r} must not be negative.")
+        first = self.learning_starts + self.transitions_per_update
+        if self.total_steps < first:
+            raise InvalidSettingError(
+                f"total_steps={self.total_steps!r} ends before the first gradient step, which comes after "
+                f"learning_starts={self.learning_starts!r} and transitions_per_update={self.transitions_per_update!r} "
+                f"transitions: nothing would be learned. Set agent.total_steps to {first} or more, or "
+                "agent.learning_starts to less."
+            )
+        for name in ("learning_rate", "max_gradient_norm"):
+            if not getattr(self, name) > 0.0:
+                raise InvalidSettingError(f"{name}={getattr(self, name)!r} must be greater than 0.")
+        if not self.weight_decay >= 0.0:
+            raise InvalidSettingError(f"weight_decay={self.weight_decay!r} must not be negative.")
+        for name in ("discount", "priority_exponent", "priority_correction"):
+            require_share(name, getattr(self, name))
+        if not 0.0 < self.target_rate <= 1.0:
+            raise InvalidSettingError(f"target_rate={self.target_rate!r} must lie in (0, 1].")
+        if self.priority_exponent == 0.0 and self.priority_correction != OffPolicyConfig.priority_correction:
+            raise InvalidSettingError(
+                f"priority_correction={self.priority_correction!r} has no effect with priority_exponent=0. Set "
+                "agent.priority_exponent=0.6, or leave it out."
+            )
+
+
+def require_share(name: str, value: float) -> None:
+    """Refuse a value outside ``[0, 1]``.
+
+    Raises:
+        InvalidSettingError: Naming it.
+    """
+    if not 0.0 <= value <= 1.0:
+        raise InvalidSettingError(f"{name}={value!r} must lie in [0, 1].")
+
+
+class OffPolicyAgent(TrainableAgent):
+    """An agent that stores what it does, and learns from what it stored.
+
+    A subclass sets ``network``, ``target`` and ``optimizer``, chooses actions in :meth:`explore` and returns the loss
+    of a batch in :meth:`loss`.
+
+    Args:
+        config, interface, seed, device: As for :class:`~agents.base.Agent`.
+    """
+
+    config: OffPolicyConfig
+    #: What gradient steps change, a copy that follows it, and what makes the steps.
+    network: nn.Module
+    target: nn.Module
+    optimizer: torch.optim.Optimizer
+
+    def __init__(
+        self, config: OffPolicyConfig, interface: Interface, seed: int = 0, device: torch.device | str = "cpu"
+    ) -> None:
+        super().__init__(config, interface, seed, device)
+        self.replay: ReplayBuffer | None = None
+        self.updates = 0
+        self._act_draws = generator(seed, "agent", "act", device=self.device)
+        self._replay_draws = generator(seed, "agent", "replay", device=self.device)
+        self._rate: Schedule = LinearSchedule(config.learning_rate, 0.1 * config.learning_rate, config.total_steps)
+        self._correction = LinearSchedule(config.priority_correction, 1.0, config.total_steps)
+        self._multi_step = MultiStep(config.multi_step, config.discount)
+        # Gradient steps that were due while the buffer was being filled, in a resumed run once more, and are not made
+        # up for.
+        self._missed = 0
+
+    @abstractmethod
+    def encode(self, observation: Observation) -> Tensor:
+        """Return what the network reads and the buffer keeps, float32 ``[B, W]``."""
+
+    @abstractmethod
+    def explore(self, encoded: Tensor, mask: Tensor | None, draws: torch.Generator) -> Tensor:
+        """Return the actions of one training step.
+
+        Args:
+            encoded: Observations, ``[B, W]``.
+            mask: Legal actions, bool ``[B, A]``; ``None`` for continuous actions.
+            draws: Where random numbers come from.
+        """
+
+    @abstractmethod
+    def loss(self, batch: Transitions) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Return the loss of every transition, ``[B]``, its absolute error, ``[B]``, and what there is to log."""
+
+    def executed(self, actions: Tensor) -> Tensor:
+        """Return what the environment is told for actions as the buffer keeps them."""
+        return actions
+
+    def members(self, count: int) -> Tensor | None:
+        """Return which members of an ensemble learn from ``count`` new transitions, bool ``[count, H]``."""
+        return None
+
+    def begin_training(self, env: HPOVectorEnv) -> None:
+        """Prepare for the first transition of all; a resumed training does not begin again."""
+
+    def started(self, rows: Tensor) -> None:
+        """Hear in which environments an episode begins, bool ``[B]``."""
+
+    def describe(self) -> dict[str, float | Tensor]:
+        """Return what there is to log after every vector step."""
+        return {}
+
+    def clip_gradients(self) -> Tensor:
+        """Scale the gradients down to ``max_gradient_norm``; return their norm before, a scalar."""
+        return torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_gradient_norm)
+
+    def train(self, env: HPOVectorEnv, callback: Callback) -> None:
+        self.interface.require_same(Interface.of(env))
+        config = self.config
+        if self.replay is None:
+            self.replay = self._make_replay()
+        if self.steps == 0:
+            self.begin_training(env)
+        observation, info = env.observe()
+        encoded = self.encode(observation)
+        if self.steps == 0:
+            self.started(torch.ones(env.num_envs, dtype=torch.bool, device=self.device))
+        while self.steps < config.total_steps:
+            action = self.explore(encoded, info.get("action_mask"), self._act_draws)
+            observation, reward, terminated, _, info = env.step(self.executed(action))
+            self._remember(encoded, action, reward, terminated, info)
+            self.started(terminated)
+            encoded = self.encode(observation)
+            self.steps += env.num_envs
+            logs = self._learn()
+            if callback(self.steps, logs, info):
+                return
+
+    def _make_replay(self) -> ReplayBuffer:
+        size, exponent = self.config.buffer_size, self.config.priority_exponent
+        if exponent > 0.0:
+            return PrioritisedReplay(size, self.device, exponent)
+        return ReplayBuffer(size, self.device)
+
+    def _remember(
+        self, encoded: Tensor, action: Tensor, reward: Tensor, terminated: Tensor, info: Mapping[str, Any]
+    ) -> None:
+        assert self.replay is not None  # train made it
+        following, mask = self.encode(info["final_obs"]), info["final_info"].get("action_mask")
+        discount = torch.full_like(reward, self.config.discount)
+        members = self.members(len(reward))
+        step = Transitions(encoded, action, reward, following, terminated, discount, mask, members)
+        joined = self._multi_step(step)
+        if joined is not None:
+            self.replay.append(joined)
+
+    def _learn(self) -> dict[str, float | Tensor]:
+        """Make the gradient steps that are due."""
+        config = self.config
+        assert self.replay is not None  # train made it
+        logs: dict[str, float | Tensor] = {**self.describe(), "updates": self.updates}
+        due = (self.steps - config.learning_starts) // config.transitions_per_update
+        if self.replay.size < max(1, min(config.learning_starts, config.buffer_size)):
+            self._missed = max(0, due - self.updates)
+        while self.updates < due - self._missed:
+            logs |= self._update()
+        return logs
+
+    def _update(self) -> dict[str, float | Tensor]:
+        config = self.config
+        sample = self._sample()
+        rate = self._rate(self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        losses, error, logs = self.loss(sample.transitions)
+        loss = losses.mean() if sample.weights is None else (sample.weights * losses).mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = self.clip_gradients()
+        self.optimizer.step()
+        self.updates += 1
+        if isinstance(self.replay, PrioritisedReplay):
+            self.replay.update(sample.rows, error)
+        if self.updates % config.target_interval == 0:
+            follow(self.target, self.network, config.target_rate)
+        return {
+            "loss": loss.detach(),
+            "gradient_norm": norm,
+            "learning_rate": rate,
+            "updates": self.updates,
+            **logs,
+        }
+
+    def _sample(self) -> Sample:
+        assert self.replay is not None  # train made it
+        count = self.config.batch_size
+        if isinstance(self.replay, PrioritisedReplay):
+            return self.replay.sample(count, self._replay_draws, self._correction(self.steps))
+        return self.replay.sample(count, self._replay_draws)
+
+    def state_dict(self, resumable: bool = True) -> dict[str, Any]:
+        saved: dict[str, Any] = {
+            "target": {name: value.clone() for name, value in self.target.state_dict().items()},
+            "steps": self.steps,
+            "updates": self.updates,
+        }
+        if resumable:
+            saved |= {
+                "network": self.network.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "missed": self._missed,
+                "act_draws": self._act_draws.get_state(),
+                "replay_draws": self._replay_draws.get_state(),
+                "waiting": self._multi_step.state_dict(),
+            }
+            if self.config.save_buffer and self.replay is not None:
+                saved["replay"] = self.replay.state_dict()
+        return saved
+
+    def load_state_dict(self, saved: Mapping[str, Any], resumable: bool = True) -> None:
+        self.target.load_state_dict(saved["target"])
+        self.steps, self.updates = int(saved["steps"]), int(saved["updates"])
+        self.network.load_state_dict(saved.get("network", saved["target"]))
+        if not resumable or "optimizer" not in saved:
+            return
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self._missed = int(saved["missed"])
+        restore_generator(self._act_draws, saved["act_draws"])
+        restore_generator(self._replay_draws, saved["replay_draws"])
+        self._multi_step.load_state_dict(saved["waiting"], self.device)
+        self.replay = None
+        if "replay" in saved:
+            self.replay = self._make_replay()
+            self.replay.load_state_dict(saved["replay"])
+
+
+@torch.no_grad()
+def follow(target: nn.Module, network: nn.Module, rate: float) -> None:
+    """Move the parameters of a target network some of the way towards those of the network.
+
+    Args:
+        target: What moves.
+        network: Where to.
+        rate: Share of the way; 1 copies.
+    """
+    for mine, theirs in zip(target.parameters(), network.parameters(), strict=True):
+        mine.lerp_(theirs, rate)

@@ -1,0 +1,194 @@
+"""Q-learning over a portfolio: which of the configurations that were good elsewhere to try next, given what came out.
+
+Hyp-RL (Jomaa, Grabocka and Schmidt-Thieme, 2019) values every point of a factorial grid, which over ten hyperparameters
+has two levels each. Here the actions are configurations that a greedy set cover chose on the training tasks (Wistuba,
+Schilling and Schmidt-Thieme, 2015): the discretisation is learned, too, and playing it in order is a policy that the
+network can represent. Both are charged alike in an episode; choosing candidates is training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from agents.base import Interface
+from agents.greedy_portfolio import greedy_portfolio
+from agents.networks import ValueNetwork
+from agents.off_policy import require_share
+from agents.problem import Problem, TrainingTasks
+from agents.replay import Transitions
+from agents.value_learning import ValueAgent, ValueConfig
+from hpo_gym.envs import HPOVectorEnv
+from hpo_gym.errors import InvalidSettingError, require_integer
+from hpo_gym.mdp.observations import Observation, history_view
+from hpo_gym.seeding import generator
+
+__all__ = ["PortfolioQ", "PortfolioQConfig"]
+
+# Closer points are one configuration: snapped integers differ in the last digit of float32 at most.
+_SAME = 1e-5
+# Differences of scores below it are not told apart.
+_LEAST_GAP = 1e-6
+
+
+@dataclass(frozen=True)
+class PortfolioQConfig(ValueConfig):
+    """Configuration of :class:`PortfolioQ`.
+
+    Args:
+        candidates: Configurations to choose among, ``K``; at least 2.
+        drawn: Configurations that the candidates are chosen from on the training tasks.
+        hidden: Widths of the network's hidden layers.
+        dueling: Whether the network estimates the value of a state and the advantages of actions apart.
+        score_dropout: Probability that a replayed transition hides the scores, so that only what was tried remains.
+        score_noise: Standard deviation of what is added to the (relative) scores of a replayed transition. Either keeps
+            a network from recognising its few dozen training datasets by their scores.
+    """
+
+    discount: float = 0.9
+    batch_size: int = 256
+    buffer_size: int = 100_000
+    evaluation_epsilon: float = 0.0
+    candidates: int = 64
+    drawn: int = 4096
+    hidden: tuple[int, ...] = (256, 256)
+    dueling: bool = True
+    score_dropout: float = 0.5
+    score_noise: float = 0.05
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_integer("candidates", self.candidates, 2)
+        require_integer("drawn", self.drawn, self.candidates, "the candidates are chosen from them")
+        require_share("score_dropout", self.score_dropout)
+        if not self.score_noise >= 0.0:
+            raise InvalidSettingError(f"score_noise={self.score_noise!r} must not be negative.")
+
+
+class PortfolioQ(ValueAgent):
+    """A value for each of ``K`` candidates, given which were tried and how far below the incumbent each came out.
+
+    An encoded observation is ``tried [K] | gap [K] | largest gap | budget left``: the gap of a candidate to the
+    incumbent is divided by the largest gap of the episode, so that neither the level nor the spread of a dataset's
+    scores is what tells it apart. A candidate is tried once; when all are, they may be tried again.
+
+    Args:
+        config, interface, seed, device: As for :class:`~agents.base.Agent`.
+    """
+
+    name: ClassVar[str] = "portfolio_q"
+    learns: ClassVar[bool] = True
+    action_kinds: ClassVar[tuple[str, ...]] = ("continuous",)
+    observation_kinds: ClassVar[tuple[str, ...]] = ("history",)
+    config: PortfolioQConfig
+    network: ValueNetwork
+    target: ValueNetwork
+
+    def __init__(
+        self, config: PortfolioQConfig, interface: Interface, seed: int = 0, device: torch.device | str = "cpu"
+    ) -> None:
+        count, self._dimension = config.candidates, len(interface.hyperparameters)
+        super().__init__(config, interface, seed, device, 2 * count + 2, count)
+        draws = generator(seed, "agent", "candidates")
+        #: The candidates, float32 ``[K, D]``: random ones until training chooses better ones.
+        self.points = torch.rand(count, self._dimension, generator=draws).to(self.device)
+        #: Evaluations on training tasks that choosing them took.
+        self.training_evaluations = 0
+        self._projection = torch.rand(self._dimension, generator=draws, dtype=torch.float64).to(self.device) + 0.5
+        self._index_points()
+
+    def make_network(self, width: int, num_actions: int, heads: int, noise: float | None, prior: float) -> ValueNetwork:
+        config = self.config
+        return ValueNetwork(width, num_actions, config.hidden, heads, config.dueling, noise, prior)
+
+    def begin_training(self, env: HPOVectorEnv) -> None:
+        training = TrainingTasks(env.suite, env.engine.tasks)
+        chosen = greedy_portfolio(
+            Problem.of(env),
+            training,
+            self.config.candidates,
+            candidates=self.config.drawn,
+            seed=self.seed,
+            after_default=env.engine.settings.start == "default",
+        )
+        # Of a small space fewer differ; what is left stays random.
+        self.points[: len(chosen)] = chosen.to(self.device)
+        self.training_evaluations = training.evaluations
+        self._index_points()
+
+    def _index_points(self) -> None:
+        """Sort the candidates along one direction, in which a trial is looked up."""
+        self._key, self._order = (self.points.double() @ self._projection).sort()
+
+    def _candidate(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the candidate nearest to configurations ``[B, T, D]`` along the direction, and whether it is the one.
+
+        Returns:
+            int64 ``[B, T]`` and bool ``[B, T]``.
+        """
+        key = u.double() @ self._projection
+        right = torch.searchsorted(self._key, key).clamp(max=len(self._key) - 1)
+        left = (right - 1).clamp(min=0)
+        nearer = (self._key[left] - key).abs() < (self._key[right] - key).abs()
+        index = self._order[torch.where(nearer, left, right)]
+        return index, ((self.points[index] - u).abs() <= _SAME).all(2)
+
+    def encode(self, observation: Observation) -> Tensor:
+        assert isinstance(observation, dict)  # observation_kinds
+        trials, count = observation["mask"].shape[1], self.config.candidates
+        view = history_view(observation, trials, self._dimension)
+        mask, score = view["mask"], view["score"]
+        index, known = self._candidate(view["u"])
+        known &= mask
+        best = score.masked_fill(~mask, -torch.inf).amax(1, keepdim=True).clamp(min=0.0)
+        gap = (best - score).masked_fill(~mask, 0.0)
+        largest = gap.amax(1, keepdim=True)
+        relative = gap / largest.clamp(min=_LEAST_GAP)
+        # Whatever is no candidate goes to a column of its own, which is dropped.
+        place = torch.where(known, index, count)
+        tried = score.new_zeros(len(score), count + 1).scatter_(1, place, 1.0)[:, :count]
+        gaps = score.new_zeros(len(score), count + 1).scatter_(1, place, relative)[:, :count]
+        return torch.cat([tried, gaps, largest, view["budget_left"]], 1)
+
+    def legal(self, encoded: Tensor, mask: Tensor | None) -> Tensor:
+        free = encoded[:, : self.config.candidates] < 0.5
+        return free | ~free.any(1, keepdim=True)
+
+    def executed(self, actions: Tensor) -> Tensor:
+        u = self.points[actions]
+        if self.interface.action_dimension > self._dimension:
+            # With multi-fidelity the last coordinate asks for a share of a full evaluation: all of it.
+            u = torch.cat([u, torch.ones_like(u[:, :1])], 1)
+        return u
+
+    def augment(self, batch: Transitions) -> None:
+        config, count = self.config, self.config.candidates
+        shown = torch.rand(len(batch.reward), 1, generator=self._replay_draws, device=self.device)
+        shown = (shown >= config.score_dropout).float()
+        noise = torch.randn(len(batch.reward), count, generator=self._replay_draws, device=self.device)
+        for encoded in (batch.observation, batch.following):
+            tried, gaps = encoded[:, :count], encoded[:, count : 2 * count]
+            # The same noise before and after a step: what was tried came out as it did.
+            gaps += config.score_noise * noise * tried
+            encoded[:, count : 2 * count + 1] *= shown
+
+    def shown(self, encoded: Tensor) -> Tensor:
+        if self.config.score_dropout < 1.0:
+            return encoded
+        hidden = encoded.clone()
+        hidden[:, self.config.candidates : 2 * self.config.candidates + 1] = 0.0
+        return hidden
+
+    def state_dict(self, resumable: bool = True) -> dict[str, Any]:
+        mine = {"points": self.points.clone(), "training_evaluations": self.training_evaluations}
+        return super().state_dict(resumable) | mine
+
+    def load_state_dict(self, saved: Mapping[str, Any], resumable: bool = True) -> None:
+        super().load_state_dict(saved, resumable)
+        self.points = saved["points"].to(self.device)
+        self.training_evaluations = int(saved["training_evaluations"])
+        self._index_points()

@@ -213,7 +213,8 @@ def _environment(config: ComparisonConfig, protocol: Protocol | None) -> HPOVect
         changes = {"budget": protocol.budget} | decided | changes
         if given.budget is not None:
             changes["budget"] = _first(config.budget, given.budget, None)
-    env = make_environment(given, num_envs=1, split=config.split, **changes)
+    # However few tasks an agent was trained on: the split that is played is whole.
+    env = make_environment(given, num_envs=1, split=config.split, max_tasks=None, tasks_seed=0, **changes)
     if protocol is not None:
         _require_fit(env, protocol, config.split)
     if protocol is not None and env.engine.settings.multi_fidelity and not protocol.settings.get("multi_fidelity"):

@@ -42,6 +42,8 @@ class EnvironmentConfig:
     Args:
         id: A registered Gymnasium id; ``module:id`` imports a module first that registers it.
         num_envs: Episodes at once, ``B``.
+        max_tasks: Only so many tasks of the split, for training; evaluation always plays the whole test split.
+        tasks_seed: Which ones; fewer tasks of one seed are part of more.
         reward_scale: ``range`` divides rewards by the task's known range, so that no dataset dominates the
             loss. It needs knowledge of the objective and is meant for training.
     """
@@ -52,6 +54,8 @@ class EnvironmentConfig:
     space: str | None = None
     split: str | None = None
     protocol: str | None = None
+    max_tasks: int | None = None
+    tasks_seed: int | None = None
     metric: str | None = None
     device: str = "cpu"
     data_dir: str | None = None

@@ -107,7 +107,17 @@ QUICK: dict[str, dict[str, Any]] = {
     "sb3_dqn": {**_GREEDY, "total_steps": 10_000, "buffer_size": 10_000},
     "sb3_qrdqn": {**_GREEDY, "n_quantiles": 10},
     "sb3_ppo": {**_ROLLOUT, "total_steps": 8_192, "n_steps": 8, "batch_size": 128, "n_epochs": 4},
-    "sb3_a2c": {**_ROLLOUT, "total_steps": 16_000},
+    # With so few updates it finds a good policy only if it neither looks far ahead nor stops exploring early.
+    "sb3_a2c": {
+        **_ROLLOUT,
+        "total_steps": 48_000,
+        "learning_rate": 1.5e-3,
+        "n_steps": 4,
+        "gamma": 0.7,
+        "gae_lambda": 0.9,
+        "ent_coef": 0.002,
+        "use_rms_prop": False,
+    },
     "sb3_sac": {**_BOX, "ent_coef": 0.005},
     "sb3_td3": {**_BOX, "total_steps": 8_000, "buffer_size": 8_000, "action_noise": 0.5, "evaluation_noise": 0.3},
     "random": {"total_steps": 2_000},

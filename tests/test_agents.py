@@ -99,7 +99,9 @@ class TestTrainableAgents(TrainableAgentCase):
 
 # Without meta-features (fidelity) a policy must search: there is less to gain on a walk.
 @pytest.mark.parametrize(("tiny", "share"), [("quadratic", 0.35), ("conditional", 0.35), ("fidelity", 0.7)])
-@pytest.mark.parametrize("learner", sorted(n for n in AGENTS if AGENTS[n].agent.learns))
+# Hyp-RL as published masks nothing and repeats itself when greedy (docs/agents/hyp_rl.md): it learns (the contract
+# above), and solves none of them.
+@pytest.mark.parametrize("learner", sorted(n for n in AGENTS if AGENTS[n].agent.learns and n != "hyp_rl_faithful"))
 def test_every_learning_agent_solves_every_tiny_suite(learner, tiny, share):
     """Far below what a random walk over grid steps reaches within the budget."""
     suite = TINY_SUITES[tiny]()

@@ -1,0 +1,99 @@
+"""``python small_agents.py <folder> <agent> ...``: small runs of agents; prints a digest of each policy.
+
+In a process of its own it shows that training depends on nothing but the seed; with ``--die`` it is killed by SIGKILL
+once the last of them has written a checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from agents.configuration import ExperimentConfig
+from agents.environments import EnvironmentConfig
+from agents.experiment import run_training
+from agents.registry import find_agent
+
+#: Smaller still than what learns the tiny environments.
+SIZES: dict[str, dict[str, Any]] = {
+    "sb3_ppo": {"total_steps": 1_536, "n_steps": 8, "batch_size": 64, "n_epochs": 2},
+    "sb3_a2c": {"total_steps": 1_600},
+    "random": {"total_steps": 1_600},
+}
+OFF_POLICY = {"total_steps": 1_600, "learning_starts": 300, "batch_size": 32, "transitions_per_update": 32}
+STABLE = {"total_steps": 1_600, "learning_starts": 300, "batch_size": 32, "train_freq": 32, "buffer_size": 1_000}
+
+
+def small_experiment(name: str, runs: Path) -> ExperimentConfig:
+    """Return a run of about a hundred vector steps, with a checkpoint after a third of them."""
+    sizes = SIZES.get(name) or (STABLE if name.startswith("sb3_") else OFF_POLICY)
+    agent = find_agent(name).config(**sizes)
+    env: dict[str, Any] = {"id": "HPO-Synthetic-v0", "space": "bbob-2d", "num_envs": 16, "budget": 10}
+    if "grid_choice" in find_agent(name).agent.action_kinds[:1]:
+        env["levels"] = 5
+    if name == "hyp_rl_faithful":
+        env |= {"reward": "delta", "terminate_on_repeat": True}
+    return ExperimentConfig(
+        agent=agent,
+        env=EnvironmentConfig(**env),
+        name=name,
+        runs=str(runs),
+        checkpoint_every=500,
+        validate_every=0,
+        tensorboard=False,
+    )
+
+
+def policy_digest(folder: Path) -> str:
+    """Return a hash of everything in a run's policy."""
+    content = hashlib.sha256()
+    for key, value in _leaves(torch.load(folder / "policy.pt", weights_only=True)["state"]):
+        content.update(key.encode())
+        content.update(value.numpy().tobytes() if isinstance(value, torch.Tensor) else repr(value).encode())
+    return content.hexdigest()
+
+
+def _leaves(state: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name in sorted(state, key=str):
+        value = state[name]
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def die_after(folder: Path) -> None:
+    """Kill this process as soon as a checkpoint is there."""
+
+    def watch() -> None:
+        while not list((folder / "checkpoints").glob("step-*.pt")):
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main(arguments: list[str]) -> None:
+    torch.set_num_threads(1)
+    die = "--die" in arguments
+    runs, *names = [Path(arguments[0]), *(name for name in arguments[1:] if name != "--die")]
+    digests = {}
+    for name in map(str, names):
+        if die:
+            die_after(runs / name)
+        digests[name] = policy_digest(run_training(small_experiment(name, runs)).path)
+    print(json.dumps(digests))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

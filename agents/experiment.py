@@ -13,7 +13,7 @@ from torch import Tensor
 
 from agents.base import Interface, TrainableAgent
 from agents.configuration import ExperimentConfig, build, plain
-from agents.environments import make_environment, suited
+from agents.environments import EnvironmentConfig, make_environment, suited
 from agents.interruption import Interruption
 from agents.progress import TrainingDisplay, make_console
 from agents.recorder import Recorder
@@ -51,7 +51,7 @@ def run_training(config: ExperimentConfig, stop_after: int | None = None) -> Run
         KeyboardInterrupt: After Ctrl-C, once a checkpoint was written; at once after a second one.
     """
     kind = find_trainable(config.agent_name)
-    config = replace(config, env=suited(config.env, kind.action_kinds, kind.observation_kinds))
+    config = replace(config, env=_suited(config.env, kind))
     env = make_environment(config.env)
     agent = _make_agent(config, env)
     validation = _validation(config, env)
@@ -129,6 +129,17 @@ def _config(folder: RunFolder) -> ExperimentConfig:
         raise DataIntegrityError(
             f"{folder.path / 'config.yaml'}: {error} Correct the file, or train again with overwrite=true."
         ) from error
+
+
+def _suited(env: EnvironmentConfig, agent: type[TrainableAgent]) -> EnvironmentConfig:
+    """Return an environment that an agent can use, and say so where the card has another."""
+    chosen = suited(env, agent.action_kinds, agent.observation_kinds)
+    changed = [name for name in ("action", "observation") if getattr(chosen, name) != getattr(env, name)]
+    if changed:
+        what = " and ".join(f"{name}={getattr(chosen, name)}" for name in changed)
+        note = f"{agent.name} plays {env.id} with {what}: what its card says is nothing that it can use"
+        make_console().print(note, markup=False, highlight=False, soft_wrap=True)
+    return chosen
 
 
 def _make_agent(config: ExperimentConfig, env: HPOVectorEnv) -> TrainableAgent:

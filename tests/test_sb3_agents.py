@@ -240,7 +240,7 @@ def test_another_space_is_refused(name):
         ("sb3_dqn", "tau", 0.0),
         ("sb3_dqn", "gamma", 1.5),
         ("sb3_dqn", "train_freq", 0),
-        ("sb3_dqn", "learning_starts", 5_000),
+        ("sb3_dqn", "learning_starts", QUICK["sb3_dqn"]["total_steps"]),
         ("sb3_dqn", "net_arch", (64, 0)),
         ("sb3_dqn", "exploration_fraction", 0.0),
         ("sb3_dqn", "max_grad_norm", float("nan")),

@@ -41,7 +41,7 @@ def test_a_run_leaves_everything_that_was_decided_and_found(tmp_path):
     assert not list(folder.path.rglob("*.tmp"))
 
 
-def test_an_environment_is_suited_to_the_agent_where_nothing_was_said(tmp_path):
+def test_an_environment_is_suited_to_the_agent_where_nothing_was_said(tmp_path, capsys):
     def chosen(**given: str) -> tuple[str | None, str | None]:
         env = suited(EnvironmentConfig(id="HPO-Synthetic-v0", **given), ("continuous",), ("history", "flat"))
         return env.action, env.observation
@@ -53,6 +53,7 @@ def test_an_environment_is_suited_to_the_agent_where_nothing_was_said(tmp_path):
     # The run folder says what was played.
     agent = PortfolioQConfig(**QUICK["portfolio_q"] | {"total_steps": 1_000})
     folder = run_training(replace(experiment(tmp_path), agent=agent))
+    assert "action=continuous and observation=history" in capsys.readouterr().out
     assert folder.config()["env"]["action"] == "continuous" and folder.config()["env"]["observation"] == "history"
     assert load_trained(folder.path).agent.interface.action == "continuous"
     with pytest.raises(InvalidSettingError, match=r"action='grid_step'.*env\.action=continuous"):
@@ -267,7 +268,7 @@ def test_every_episode_setting_and_every_id_can_be_configured():
         (["seed"], "key=value"),
         (["resume=/nowhere/at/all"], "no run"),
         (["resume=/nowhere", "seed=1"], "leave out seed"),
-        (["agent=dqn", "env=openml_continuous"], "cannot use action='continuous'"),
+        (["agent=dqn", "env=openml_continuous", "env.action=continuous"], "cannot use action='continuous'"),
     ],
 )
 def test_a_wrong_command_ends_in_one_message(tmp_path, capsys, monkeypatch, given, says):

@@ -66,6 +66,8 @@ Settings (key=value):
 
 # Settings of an environment that an evaluation decides otherwise, and how.
 _DECIDED = {
+    "max_tasks": "every task of the split is played",
+    "tasks_seed": "every task of the split is played",
     "split": "the tasks to evaluate on are chosen by split=, so use split={value}",
     "action": "every agent takes the kind of action that it was made for",
     "observation": "every agent reads the kind of observation that it was made for",

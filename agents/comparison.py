@@ -28,7 +28,7 @@ __all__ = ["Comparison", "ComparisonConfig", "compare", "env_of_runs", "prepare"
 _SEEDS = 5
 
 # How fast a run computed, and from which folder it read, says nothing about what it learned.
-_NO_PROPERTY = ("num_envs", "device", "data_dir", "render_mode")
+_NO_PROPERTY = ("num_envs", "device", "data_dir", "render_mode", "tasks_seed")
 # What an agent learns from, and how it acts: agents of different kinds may differ in it.
 _OF_AGENT = ("action", "observation", "reward", "reward_scale", "terminate_on_repeat")
 

@@ -5,17 +5,17 @@ Evaluates the trained policies of one sweep of ``train.py`` on training and on h
 
     python train.py -m agent=dqn \\
         agent.exploration=epsilon_greedy,softmax,softmax_scaled,ucb,count_ucb,thompson,noisy \\
-        env.space=rpart,xgboost,ranger,lcbench seed=range(10) \\
+        env.space=rpart,xgboost,ranger,lcbench 'seed=range(10)' \\
         agent.total_steps=200000 validate_every=20000 log_every=5000 runs=runs/exploration
 
-Two shells may share it: ``seed=range(5)`` in one, ``seed=range(5,10)`` in the other. This command may be stopped at any
-time and goes on where it stopped. ``--page`` only writes the page anew from ``docs/studies/data/``.
+Two shells may share it: ``'seed=range(5)'`` in one, ``'seed=range(5,10)'`` in the other. This command may be stopped at
+any time and goes on where it stopped. ``--page`` only writes the page anew from ``docs/studies/data/``.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import functools
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -86,8 +86,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=Path, default=Path("runs/exploration"), help="folder of the run folders")
     parser.add_argument("--page", action="store_true", help="evaluate nothing; only write the page")
     parser.add_argument("--allow-missing", action="store_true", help="write a page that says what is missing")
-    parser.add_argument("--policies", nargs="+", metavar="NAME", default=list(EXPLORATIONS), help="default: all")
-    parser.add_argument("--spaces", nargs="+", metavar="NAME", default=list(SPACES), help=f"default: {' '.join(SPACES)}")
+    parser.add_argument("--policies", nargs="+", metavar="NAME", default=tuple(EXPLORATIONS), help="default: all")
+    parser.add_argument(
+        "--spaces", nargs="+", metavar="NAME", default=list(SPACES), help=f"default: {' '.join(SPACES)}"
+    )
     parser.add_argument("--seeds", type=int, default=SEEDS, help=f"trainings 0, 1, ... of each (default: {SEEDS})")
     parser.add_argument(
         "--repetitions", type=int, default=REPETITIONS, help=f"episodes per dataset and policy (default: {REPETITIONS})"
@@ -108,8 +110,8 @@ def _evaluate(options: argparse.Namespace, given: Sequence[str]) -> None:
     runs, missing = chosen_runs(options.runs, wanted, allow_missing=options.allow_missing)
     shared = require_alike(list(runs.values()), _FREE)
     explored = _policy_settings(runs)
+    logged = _logged(runs)
     rows, data = _play_all(runs, options)
-    tables = {STUDY: rows, CURVES: _logged(runs)}
     facts = {
         "policies": list(explored),
         "spaces": [space for space in dict.fromkeys(options.spaces) if space in {key[1] for key in runs}],
@@ -126,7 +128,7 @@ def _evaluate(options: argparse.Namespace, given: Sequence[str]) -> None:
         "evaluated_with": versions(),
         "data": data,
     }
-    for path in write_results(options.documents / "data", STUDY, tables, facts).values():
+    for path in write_results(options.documents / "data", STUDY, {STUDY: rows, CURVES: logged}, facts):
         print(f"{path} ({path.stat().st_size / 1e6:.2f} MB)")
 
 
@@ -217,21 +219,20 @@ def _play_all(
     tables, data = [], {}
     for space in dict.fromkeys(space for _, space, _ in runs):
         here = {key: run for key, run in runs.items() if key[1] == space}
-        # Where a run was trained with other limits of its own, evaluation is the same for all.
-        env = dataclasses.replace(next(iter(here.values())).config.env, split=None)
+        env = next(iter(here.values())).config.env
         with CellStore(options.output / f"{space}.sqlite") as store, EvaluationDisplay(console) as display:
             for split in SPLITS:
-                rules = {"budget": BUDGET, "store": store, "progress": display.update}
+                played_by = functools.partial(play, env, split, budget=BUDGET, store=store, progress=display.update)
                 for policy in dict.fromkeys(policy for policy, _, _ in here):
                     mine = {key[2]: run for key, run in here.items() if key[0] == policy}
-                    played = play(env, split, runs=tuple(mine.values()), repetitions=options.repetitions, **rules)
+                    played = played_by(runs=tuple(mine.values()), repetitions=options.repetitions)
                     rows = regret_rows(played.records, TRIALS)
                     seeds = {run.path.name: seed for seed, run in mine.items()}
                     tables.append(_labelled(rows, space, split, policy=policy, seed=rows["run"].map(seeds)))
                     _tell(console, tables[-1])
                 # As many episodes as a policy with all its seeds has, in as many groups.
                 episodes = options.repetitions * options.seeds
-                played = play(env, split, agents=REFERENCES, repetitions=episodes, **rules)
+                played = played_by(agents=REFERENCES, repetitions=episodes)
                 rows = regret_rows(played.records, TRIALS, group=options.repetitions)
                 for name, part in rows.groupby("agent"):
                     tables.append(_labelled(part, space, split, policy=name, seed=part["group"]))
@@ -253,14 +254,19 @@ def _tell(console: Any, rows: pd.DataFrame) -> None:
 
 
 def _logged(runs: Mapping[Combination, StudyRun]) -> pd.DataFrame:
-    """Return what the trainings logged: ``policy``, ``space``, ``seed``, ``series``, and lists ``steps`` and ``values``."""
+    """Return what trainings logged: ``policy``, ``space``, ``seed``, ``series``, and lists ``steps`` and ``values``."""
+    import numpy as np
     import pandas as pd
 
     rows = []
     for (policy, space, seed), run in runs.items():
         for series, tag in _LOGGED.items():
             steps, values = learning_curve(run, tag)
-            rows.append((policy, space, seed, series, steps, pd.array(values, dtype="float32").to_numpy()))
+            if series == "training":
+                # Until further episodes end, the last mean is logged again.
+                kept = [at for at, value in enumerate(values) if at == 0 or value != values[at - 1]]
+                steps, values = [steps[at] for at in kept], [values[at] for at in kept]
+            rows.append((policy, space, seed, series, steps, np.array(values, dtype="float32")))
     frame = pd.DataFrame(rows, columns=["policy", "space", "seed", "series", "steps", "values"])
     return frame.astype({"seed": "int16"})
 

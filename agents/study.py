@@ -331,30 +331,24 @@ def run_facts(runs: Sequence[StudyRun]) -> dict[str, Any]:
     return {name: sorted(values) for name, values in sorted(found.items())}
 
 
-def write_results(
-    folder: Path, name: str, tables: Mapping[str, pd.DataFrame], facts: Mapping[str, Any]
-) -> dict[str, Path]:
-    """Write the tables of a study and what they were made with; a reader sees whole files.
+def write_results(folder: Path, name: str, tables: Mapping[str, pd.DataFrame], facts: Mapping[str, Any]) -> list[Path]:
+    """Write the tables of a study and what they were made with; return the files.
 
     Args:
         folder: ``docs/studies/data``.
         name: Of the study: facts are ``<name>.json``.
         tables: By name of their file, which gets ``.parquet``.
         facts: Plain values; checksums of the tables are added as ``files``.
-
-    Returns:
-        The files by name.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    paths = {table: folder / f"{table}.parquet" for table in tables}
-    for table, frame in tables.items():
-        with replacing(paths[table]) as temporary:
+    paths = [folder / f"{table}.parquet" for table in tables]
+    for path, frame in zip(paths, tables.values(), strict=True):
+        with replacing(path) as temporary:
             frame.to_parquet(temporary, index=False, compression="zstd")
-    hashes = {path.name: sha256(path.read_bytes()) for path in paths.values()}
-    content = {**facts, "files": hashes}
-    paths[name] = folder / f"{name}.json"
-    write_atomic(paths[name], (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
-    return paths
+    content = {**facts, "files": {path.name: sha256(path.read_bytes()) for path in paths}}
+    described = folder / f"{name}.json"
+    write_atomic(described, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+    return [*paths, described]
 
 
 def read_results(folder: Path, name: str, command: str) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""``python -m agents.transfer_study --runs runs/transfer``: how far Q-policies transfer, as ``docs/studies/transfer.md``.
+"""``python -m agents.transfer_study --runs runs/transfer``: how far Q-policies transfer (``docs/studies/transfer.md``).
 
 Evaluates the runs of a sweep of ``train.py`` (the page says which) on held-out datasets, beside random search and
 portfolios that learned from the same training datasets; policies that read any search space, on other spaces, too. It
@@ -13,155 +13,30 @@ import dataclasses
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from agents.comparison import ComparisonConfig, prepare
 from agents.environments import EnvironmentConfig, make_environment
 from agents.progress import EvaluationDisplay, make_console
 from agents.registry import find_agent
-from agents.study import (
-    WALK,
-    StudyRun,
-    find_runs,
-    play,
-    regret_rows,
-    require_alike,
-    run_facts,
-    settings_of,
-    write_results,
-)
+from agents.study import WALK, StudyRun, find_runs, play, regret_rows, run_facts, write_results
 from agents.subset_portfolios import play_portfolios, portfolio_run
+from agents.transfer_runs import Cell, Plan, common_environment, matched
 from agents.transfer_study_page import NAME, write_page
 from agents.versions import versions
-from hpo_gym.errors import DataMissingError, HPOGymError, InvalidSettingError, require_integer
+from hpo_gym.errors import DataMissingError, HPOGymError, require_integer
 from hpo_gym.evaluation import CellStore, RecordTable, chosen_trials
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Cell", "Plan", "main", "matched"]
+__all__ = ["main"]
 
-_AGENTS = ("dqn", "portfolio_q", "hyp_rl", "agnostic_q")
-_SPACES = ("rpart", "xgboost", "ranger", "lcbench")
-#: Where a policy that reads any space is tested.
-_TARGETS = (*_SPACES, "adaboost", "random_forest")
-_SIZES = (1, 4, 16)
-_SEEDS, _REPETITIONS, _BUDGET = 5, 5, 50
+_REPETITIONS, _BUDGET = 5, 50
 
-# What runs of one agent may differ in.
-_FREE = ("seed", "env.space", "env.max_tasks", "env.tasks_seed", "env.device", "env.num_envs")
-# What runs of different agents may differ in beside.
-_OF_AGENT = ("env.action", "env.observation", "env.reward", "env.reward_scale", "env.terminate_on_repeat")
 # How many missing runs a message names.
 _MOST_SHOWN = 8
-
-
-@dataclass(frozen=True, order=True)
-class Cell:
-    """What tells the runs of the study apart.
-
-    Args:
-        agent: Name of the agent.
-        space: The search space that it is trained on.
-        datasets: Training datasets; 0 means all.
-        seed: Root of the run's random numbers, and which datasets.
-    """
-
-    agent: str
-    space: str
-    datasets: int
-    seed: int
-
-    def __str__(self) -> str:
-        count = f"{self.datasets} training dataset(s)" if self.datasets else "all training datasets"
-        return f"{self.agent} on {self.space}, {count}, seed {self.seed}"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Which runs the study is made of.
-
-    Args:
-        agents: Trained agents.
-        spaces: Search spaces that they are trained on.
-        targets: Search spaces that policies for any space are tested on.
-        sizes: Numbers of training datasets, beside all of them.
-        seeds: Runs of each.
-
-    Raises:
-        UnknownNameError: For an unknown agent.
-        InvalidSettingError: For an agent that does not learn, or a number that is too small.
-    """
-
-    agents: tuple[str, ...] = _AGENTS
-    spaces: tuple[str, ...] = _SPACES
-    targets: tuple[str, ...] = _TARGETS
-    sizes: tuple[int, ...] = _SIZES
-    seeds: int = _SEEDS
-
-    def __post_init__(self) -> None:
-        for name in self.agents:
-            if not find_agent(name).agent.learns:
-                raise InvalidSettingError(
-                    f"--agents {name}: it does not learn, so that nothing transfers. Leave it out: random search and "
-                    "portfolios are there anyway."
-                )
-        require_integer("--seeds", self.seeds, 1)
-        for size in self.sizes:
-            require_integer("--sizes", size, 1, "all training datasets are always among them")
-
-    def cells(self, training: Mapping[str, int]) -> list[Cell]:
-        """Return the runs there should be.
-
-        Args:
-            training: Number of training datasets by space; numbers that reach it are left out.
-        """
-        return [
-            Cell(agent, space, size, seed)
-            for agent in self.agents
-            for space in self.spaces
-            for size in (*(size for size in self.sizes if size < training[space]), 0)
-            for seed in range(self.seeds)
-        ]
-
-
-def matched(runs: Sequence[StudyRun]) -> dict[Cell, StudyRun]:
-    """Return runs by what they are.
-
-    Raises:
-        InvalidSettingError: If two are the same, one draws its datasets with another seed, or runs of one agent differ
-            in more than the study is about.
-    """
-    found: dict[Cell, StudyRun] = {}
-    for run in runs:
-        env = run.config.env
-        cell = Cell(run.config.agent_name, run.space, env.max_tasks or 0, run.seed)
-        if env.max_tasks is not None and (env.tasks_seed or 0) != run.seed:
-            raise InvalidSettingError(
-                f"{run.path} has seed={run.seed} and env.tasks_seed={env.tasks_seed or 0}: portfolios could not be "
-                "built on the datasets of each run. Train it with 'env.tasks_seed=${seed}'."
-            )
-        if cell in found:
-            raise InvalidSettingError(
-                f"{found[cell].path} and {run.path} are both {cell}. Move one of them to another folder."
-            )
-        found[cell] = run
-    for agent in {cell.agent for cell in found}:
-        require_alike([run for cell, run in found.items() if cell.agent == agent], _FREE)
-    return found
-
-
-def _environment(runs: Sequence[StudyRun]) -> EnvironmentConfig:
-    """Return the environment that runs of different agents were trained on.
-
-    Raises:
-        InvalidSettingError: If they were trained on different ones.
-    """
-    of_agents = {name for run in runs for name in settings_of(run) if name.startswith("agent.")}
-    require_alike(runs, (*_FREE, *_OF_AGENT, *sorted(of_agents)))
-    env = runs[0].config.env
-    return dataclasses.replace(env, max_tasks=None, tasks_seed=None, action=None, observation=None, device="cpu")
 
 
 class _Evaluation:
@@ -173,11 +48,9 @@ class _Evaluation:
         options: Of the command line.
     """
 
-    def __init__(
-        self, runs: Mapping[Cell, StudyRun], training: Mapping[str, int], options: argparse.Namespace
-    ) -> None:
+    def __init__(self, runs: Mapping[Cell, StudyRun], training: Mapping[str, int], options: argparse.Namespace) -> None:
         self.runs, self.training, self.options = runs, training, options
-        self.env = _environment(list(runs.values()))
+        self.env = common_environment(list(runs.values()))
         self.trials = chosen_trials(options.budget)
         #: Checksums of the data, and evaluations that portfolios took by space and number of datasets.
         self.data: dict[str, str] = {}
@@ -187,12 +60,15 @@ class _Evaluation:
         """Yield the regret of everyone on every test dataset of every space."""
         for space in plan.spaces:
             yield self._played(space, [cell for cell in self.runs if cell.space == space], ["random"])
-            yield self._portfolios(space)
+            # Of a space whose runs are all missing there is no subset, either.
+            if any(cell.space == space for cell in self.runs):
+                yield self._portfolios(space)
         for space in plan.targets:
             cells = [cell for cell in self.runs if cell.space != space and not cell.datasets]
             cells = [cell for cell in cells if find_agent(cell.agent).agent.any_space]
             if cells:
-                yield self._played(space, cells, [WALK] if space in plan.spaces else ["random", WALK])
+                yield self._played(space, [], [WALK] if space in plan.spaces else ["random", WALK])
+                yield self._from_other_spaces(space, cells)
 
     def _played(self, space: str, cells: Sequence[Cell], agents: Sequence[str]) -> pd.DataFrame:
         with self._store(space) as store, EvaluationDisplay(make_console()) as display:
@@ -210,6 +86,20 @@ class _Evaluation:
         self.data.update(played.data)
         described = {self.runs[cell].path.name: cell for cell in cells}
         return self._described(played.records, described)
+
+    def _from_other_spaces(self, space: str, cells: Sequence[Cell]) -> pd.DataFrame:
+        config = ComparisonConfig(
+            agents=tuple(dict.fromkeys(cell.agent for cell in cells)),
+            runs=tuple(str(self.runs[cell].path) for cell in cells),
+            env=dataclasses.replace(self.env, space=space),
+            protocol="openml-zero-shot",
+            seeds=self.options.repetitions,
+            budget=self.options.budget,
+        )
+        comparison = prepare(config)
+        with self._store(space) as store, EvaluationDisplay(make_console()) as display:
+            result = comparison.run(display.update, store, self.options.workers).require_complete()
+        return self._described(result.records, {self.runs[cell].path.name: cell for cell in cells})
 
     def _portfolios(self, space: str) -> pd.DataFrame:
         # With all datasets there is one for each seed, too: how much its draw of candidates changes is to be seen.
@@ -252,15 +142,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m agents.transfer_study", description=__doc__)
     parser.add_argument("--page", action="store_true", help="evaluate nothing; only write the page")
     parser.add_argument("--runs", type=Path, default=Path("runs/transfer"), help="folder of runs (runs/transfer)")
-    parser.add_argument("--agents", nargs="+", default=_AGENTS, help=f"trained agents ({' '.join(_AGENTS)})")
-    parser.add_argument("--spaces", nargs="+", default=_SPACES, help=f"spaces trained on ({' '.join(_SPACES)})")
+    usual = Plan()
+    several = {
+        "agents": "trained agents",
+        "spaces": "spaces they are trained on",
+        "targets": "spaces to test on those policies that read any space",
+    }
+    for name, what in several.items():
+        chosen = getattr(usual, name)
+        parser.add_argument(f"--{name}", nargs="+", default=chosen, help=f"{what} ({' '.join(chosen)})")
+    sizes = " ".join(map(str, usual.sizes))
     parser.add_argument(
-        "--targets", nargs="+", default=_TARGETS, help=f"spaces to test policies for any space on ({' '.join(_TARGETS)})"
+        "--sizes", nargs="*", type=int, default=usual.sizes, help=f"training datasets, beside all of them ({sizes})"
     )
-    parser.add_argument(
-        "--sizes", nargs="*", type=int, default=_SIZES, help="numbers of training datasets, beside all (1 4 16)"
-    )
-    parser.add_argument("--seeds", type=int, default=_SEEDS, help=f"runs of each kind ({_SEEDS})")
+    parser.add_argument("--seeds", type=int, default=usual.seeds, help=f"runs of each kind ({usual.seeds})")
     parser.add_argument("--repetitions", type=int, default=_REPETITIONS, help=f"per dataset ({_REPETITIONS})")
     parser.add_argument("--budget", type=int, default=_BUDGET, help=f"evaluations per episode ({_BUDGET})")
     parser.add_argument("--allow-missing", action="store_true", help="name missing runs on the page, and go on")
@@ -294,8 +189,10 @@ def _evaluate(options: argparse.Namespace, command: str) -> None:
             f"{options.runs} holds no finished run of {', '.join(plan.agents)} on {', '.join(plan.spaces)}. "
             f"{NAME}.md says how to train them."
         )
-    env = _environment(list(found.values()))
-    training = {space: _training_datasets(env, space) for space in plan.spaces}
+    env = common_environment(list(found.values()))
+    # Those of targets, too: a name that does not exist must not be found out after hours.
+    counts = {space: _training_datasets(env, space) for space in (*plan.spaces, *plan.targets)}
+    training = {space: counts[space] for space in plan.spaces}
     cells = plan.cells(training)
     missing = [str(cell) for cell in cells if cell not in found]
     if missing and not options.allow_missing:
@@ -307,10 +204,13 @@ def _evaluate(options: argparse.Namespace, command: str) -> None:
             "on the page."
         )
     runs = {cell: found[cell] for cell in cells if cell in found}
+    others = sorted(str(run.path) for cell, run in found.items() if cell not in runs)
+    if others:
+        print(f"{len(others)} run(s) are not part of the study: {', '.join(others)}", file=sys.stderr)
     evaluation = _Evaluation(runs, training, options)
     rows = pd.concat(list(evaluation.rows(plan)), ignore_index=True)
     texts = ["space", "agent", "trained_on", "task"]
-    rows = rows.astype(dict.fromkeys(texts, "category") | dict.fromkeys(("datasets", "seed"), "int16"))
+    rows = rows.astype(dict.fromkeys(texts, "category") | dict.fromkeys(("datasets", "seed"), "int32"))
     facts = {
         "command": command,
         "agents": list(plan.agents),

@@ -14,6 +14,7 @@ from hpo_gym.errors import DataIntegrityError, InvalidSettingError, UnknownNameE
 from hpo_gym.mdp.settings import EpisodeSettings
 from hpo_gym.sources import check_source_options, source_names
 from hpo_gym.tasks.splits import PROTOCOLS, SPLITS
+from hpo_gym.tasks.subsets import check_subset
 
 __all__ = ["EnvironmentCard", "packaged_cards", "register_card", "register_packaged_cards", "registered_ids"]
 
@@ -34,6 +35,8 @@ class EnvironmentCard:
         protocol: Default split protocol.
         metric: Optimised metric; ``None`` means the source's main one.
         source_options: Further arguments of the source's loader.
+        max_tasks: Only so many tasks of the split; ``None`` means all.
+        tasks_seed: Which ones.
         episode: Fields of :class:`~hpo_gym.mdp.EpisodeSettings`.
         entry_point: Class of the scalar environment.
         vector_entry_point: Class of the vector environment.
@@ -51,6 +54,8 @@ class EnvironmentCard:
     protocol: str = "dataset-disjoint"
     metric: str | None = None
     source_options: Mapping[str, Any] = field(default_factory=dict)
+    max_tasks: int | None = None
+    tasks_seed: int = 0
     episode: Mapping[str, Any] = field(default_factory=dict)
     entry_point: str = "hpo_gym.envs:HPOEnv"
     vector_entry_point: str = "hpo_gym.envs:HPOVectorEnv"
@@ -80,6 +85,7 @@ class EnvironmentCard:
             if value not in allowed:
                 raise unknown_name(kind, value, allowed)
         check_source_options(self.source, self.source_options)
+        check_subset(self.max_tasks, self.tasks_seed)
         EpisodeSettings.from_mapping(self.episode)
 
     @classmethod
@@ -132,6 +138,8 @@ class EnvironmentCard:
             "metric": self.metric,
             "source_options": dict(self.source_options) or None,
         }
+        if self.max_tasks is not None:
+            arguments |= {"max_tasks": self.max_tasks, "tasks_seed": self.tasks_seed}
         return arguments | dict(self.episode)
 
 

@@ -75,7 +75,7 @@ def test_every_member_learns_from_its_own_future_and_its_own_transitions():
 
 def test_dqn_stores_what_the_step_led_to_and_not_the_next_episode():
     env = bowl(8, budget=3)
-    agent = DQN(DQNConfig(**QUICK["dqn"] | {"learning_starts": 7_000}), Interface.of(env))
+    agent = DQN(DQNConfig(**QUICK["dqn"] | {"learning_starts": 4_000}), Interface.of(env))
     env.reset(seed=0)
     agent.train(env, lambda steps, logs, info: steps >= 8 * 6)
     stored = agent.replay.sample(500, generator(0, "test")).transitions

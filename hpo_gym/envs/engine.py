@@ -19,6 +19,7 @@ from hpo_gym.mdp.observations import ObservationPart
 from hpo_gym.sources import check_source_options, load_suite
 from hpo_gym.tasks.ref import TaskRef
 from hpo_gym.tasks.splits import split_tasks
+from hpo_gym.tasks.subsets import check_subset, subset_of
 from hpo_gym.tasks.suite import TaskSuite
 
 __all__ = ["RESET_OPTIONS", "EpisodeEngine"]
@@ -45,11 +46,14 @@ class EpisodeEngine:
         device: Where everything is computed.
         data_dir: Where the source's files are; ``None`` means the usual search order.
         source_options: Further arguments of the source's loader.
+        max_tasks: Only so many tasks of the split, at least 1; ``None`` means all.
+        tasks_seed: Which ones: the first of one shuffle per seed, so that fewer are part of more.
         settings: Fields of :class:`~hpo_gym.mdp.EpisodeSettings`.
 
     Raises:
         UnknownNameError: For an unknown source, space, split, metric or setting.
-        InvalidSettingError: For an impossible value or combination, or an empty split.
+        InvalidSettingError: For an impossible value or combination, an empty split, or one of fewer than
+            ``max_tasks`` tasks.
         DataError: If a data file is missing or corrupt.
     """
 
@@ -64,9 +68,12 @@ class EpisodeEngine:
         device: str | torch.device,
         data_dir: str | None,
         source_options: Mapping[str, Any] | None,
+        max_tasks: int | None = None,
+        tasks_seed: int = 0,
         settings: Mapping[str, Any],
     ) -> None:
         self.settings = _episode_settings(settings)
+        check_subset(max_tasks, tasks_seed)
         chosen_device = _device(device)
         if isinstance(source, TaskSuite):
             suite = _given(source, protocol, metric, data_dir, source_options)
@@ -87,12 +94,14 @@ class EpisodeEngine:
             )
         self.suite = suite.to(chosen_device)
         self.split, self.protocol = split, protocol
+        self.max_tasks, self.tasks_seed = max_tasks, tasks_seed
         indices = split_tasks(suite.name, protocol, split, suite.tasks)
         if len(indices) == 0:
             raise InvalidSettingError(
                 f"Split {split!r} of {suite.spec.source}:{suite.name} under protocol "
                 f"{protocol!r} holds no task. Use split='all', or another protocol."
             )
+        indices = subset_of(indices, suite.tasks, max_tasks, tasks_seed, split)
         self.device = self.suite.device
         self.tasks = torch.as_tensor(indices, dtype=torch.int64, device=self.device)
         self.dynamics = Dynamics(self.suite, self.settings)
@@ -196,10 +205,12 @@ class EpisodeEngine:
         return value
 
     def rules(self) -> dict[str, str]:
-        """Return what decides how episodes go, as text: the suite and every setting."""
+        """Return what decides how episodes go, as text: the suite, the tasks and every setting."""
         suite = self.suite
         chosen = {"suite": f"{suite.spec.source}:{suite.name}", "metric": suite.spec.metric}
         chosen |= {"split": self.split, "protocol": self.protocol}
+        if self.max_tasks is not None:
+            chosen |= {"max_tasks": str(self.max_tasks), "tasks_seed": str(self.tasks_seed)}
         return chosen | {field.name: repr(getattr(self.settings, field.name)) for field in fields(self.settings)}
 
     def check_action(self, action: Any, batch: int) -> Tensor:

@@ -70,8 +70,8 @@ class HPOEnv(gym.Env[Any, Any]):
 
     ## Arguments
     ``gym.make("HPO-OpenML-v0", space="lcbench", split="test", budget=30, action="continuous")``.
-    ``source``, ``space``, ``split``, ``protocol``, ``metric``, ``device``, ``data_dir`` and
-    ``source_options`` choose the tasks (:class:`hpo_gym.envs.engine.EpisodeEngine`); every field of
+    ``source``, ``space``, ``split``, ``protocol``, ``metric``, ``device``, ``data_dir``, ``source_options``,
+    ``max_tasks`` and ``tasks_seed`` choose the tasks (:class:`hpo_gym.envs.engine.EpisodeEngine`); every field of
     :class:`hpo_gym.mdp.EpisodeSettings` is an argument too.
 
     ## Version History
@@ -91,6 +91,8 @@ class HPOEnv(gym.Env[Any, Any]):
         data_dir: str | None = None,
         source_options: Mapping[str, Any] | None = None,
         render_mode: str | None = None,
+        max_tasks: int | None = None,
+        tasks_seed: int = 0,
         **settings: Any,
     ) -> None:
         self.engine = EpisodeEngine(
@@ -102,6 +104,8 @@ class HPOEnv(gym.Env[Any, Any]):
             device=device,
             data_dir=data_dir,
             source_options=source_options,
+            max_tasks=max_tasks,
+            tasks_seed=tasks_seed,
             settings=settings,
         )
         self.observation_space = self.engine.observation_space

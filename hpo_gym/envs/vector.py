@@ -44,8 +44,8 @@ class HPOVectorEnv(VectorEnv[Any, Any, Any]):
 
     Args:
         num_envs: ``B``, at least 1.
-        source, space, split, protocol, metric, device, data_dir, source_options, settings: As for
-            :class:`~hpo_gym.envs.HPOEnv`.
+        source, space, split, protocol, metric, device, data_dir, source_options, max_tasks, tasks_seed, settings: As
+            for :class:`~hpo_gym.envs.HPOEnv`.
     """
 
     metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
@@ -66,6 +66,8 @@ class HPOVectorEnv(VectorEnv[Any, Any, Any]):
         data_dir: str | None = None,
         source_options: Mapping[str, Any] | None = None,
         render_mode: str | None = None,
+        max_tasks: int | None = None,
+        tasks_seed: int = 0,
         **settings: Any,
     ) -> None:
         require_integer("num_envs", num_envs, 1)
@@ -78,6 +80,8 @@ class HPOVectorEnv(VectorEnv[Any, Any, Any]):
             device=device,
             data_dir=data_dir,
             source_options=source_options,
+            max_tasks=max_tasks,
+            tasks_seed=tasks_seed,
             settings=settings,
         )
         self.num_envs = num_envs
@@ -186,8 +190,9 @@ class HPOVectorEnv(VectorEnv[Any, Any, Any]):
         Raises:
             InvalidSettingError: If the tasks, the rules or the number of environments differ.
         """
-        for name, value in self.engine.rules().items():
-            theirs = saved.get("rules", {}).get(name)
+        mine, others = self.engine.rules(), saved.get("rules", {})
+        for name in {**mine, **others}:
+            value, theirs = mine.get(name), others.get(name)
             if theirs != value:
                 raise InvalidSettingError(
                     f"The saved state belongs to an environment with {name}={theirs}, this one has "

@@ -110,18 +110,18 @@ class TrainableAgentCase(AgentCase):
 
     def test_one_seed_trains_one_agent_interrupted_or_not(self, make_vector_env: Any, make_agent: Any) -> None:
         torch.manual_seed(1)
-        unbroken = _trained(make_vector_env, make_agent, 3)
+        unbroken = _trained(make_vector_env, make_agent, 3, _INTERRUPTED)
         torch.manual_seed(2)
         env = make_vector_env(32)
         agent = make_agent(env, 3)
         env.reset(seed=3)
-        agent.train(env, lambda steps, logs, info: steps >= 1_000)
+        agent.train(env, lambda steps, logs, info: steps >= _INTERRUPTED // 2)
         saved = _through_file({"agent": agent.state_dict(), "env": env.state_dict()})
         later = make_vector_env(32)
         resumed = make_agent(later, 99)
         resumed.load_state_dict(saved["agent"])
         later.load_state_dict(saved["env"])
-        resumed.train(later, lambda steps, logs, info: False)
+        resumed.train(later, lambda steps, logs, info: steps >= _INTERRUPTED)
         assert_same(unbroken, resumed)
 
     def test_a_trained_agent_learned_and_acts_alike_wherever_it_is_loaded(
@@ -163,11 +163,15 @@ class TrainableAgentCase(AgentCase):
                 make_agent(env, 5).load_state_dict(whole)
 
 
-def _trained(make_vector_env: Any, make_agent: Any, seed: int) -> Any:
+# Transitions of the trainings that are compared bit by bit.
+_INTERRUPTED = 2_000
+
+
+def _trained(make_vector_env: Any, make_agent: Any, seed: int, stop: float = float("inf")) -> Any:
     env = make_vector_env(32)
     agent = make_agent(env, seed)
     env.reset(seed=seed)
-    agent.train(env, lambda steps, logs, info: False)
+    agent.train(env, lambda steps, logs, info: steps >= stop)
     return agent
 
 

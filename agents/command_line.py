@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ __all__ = ["Job", "run_command", "store"]
 Job = Callable[[DictConfig, Overrides], None]
 
 _HELP_FLAGS = ("--help", "-h")
+_HELP_WIDTH = 120
 _SWEEP_FLAGS = ("--multirun", "-m")
 # With these Hydra itself takes over; after some of them the next word is no override.
 _WITH_WORD = ("--cfg", "-c", "--info", "-i", "--package", "-p")
@@ -76,7 +78,16 @@ def run_command(
 
 def _help(text: str, groups: Mapping[str, Sequence[str]]) -> str:
     width = max(len(group) for group in groups)
-    options = [f"  {group + '=':<{width + 1}}  {' | '.join(names)}" for group, names in groups.items()]
+    options = [
+        textwrap.fill(
+            " | ".join(names),
+            _HELP_WIDTH,
+            initial_indent=f"  {group + '=':<{width + 1}}  ",
+            subsequent_indent=" " * (width + 5),
+            break_on_hyphens=False,
+        )
+        for group, names in groups.items()
+    ]
     return "\n".join(
         [text.strip(), "", "Groups (first choose one, then change its settings: agent.<setting>=...)", *options]
     )

@@ -110,9 +110,9 @@ QUICK: dict[str, dict[str, Any]] = {
     # With so few updates it finds a good policy only if it neither looks far ahead nor stops exploring early.
     "sb3_a2c": {
         **_ROLLOUT,
-        "total_steps": 48_000,
-        "learning_rate": 1.5e-3,
-        "n_steps": 4,
+        "total_steps": 32_000,
+        "learning_rate": 2e-3,
+        "n_steps": 3,
         "gamma": 0.7,
         "gae_lambda": 0.9,
         "ent_coef": 0.002,

@@ -26,16 +26,16 @@ from agents.registry import find_agent
 
 #: Smaller still than what learns the tiny environments.
 SIZES: dict[str, dict[str, Any]] = {
-    "sb3_ppo": {"total_steps": 1_536, "n_steps": 8, "batch_size": 64, "n_epochs": 2},
-    "sb3_a2c": {"total_steps": 1_600},
-    "random": {"total_steps": 1_600},
+    "sb3_ppo": {"total_steps": 896, "n_steps": 8, "batch_size": 64, "n_epochs": 2},
+    "sb3_a2c": {"total_steps": 800},
+    "random": {"total_steps": 800},
 }
-OFF_POLICY = {"total_steps": 1_600, "learning_starts": 300, "batch_size": 32, "transitions_per_update": 32}
-STABLE = {"total_steps": 1_600, "learning_starts": 300, "batch_size": 32, "train_freq": 32, "buffer_size": 1_000}
+OFF_POLICY = {"total_steps": 800, "learning_starts": 200, "batch_size": 32, "transitions_per_update": 32}
+STABLE = {"total_steps": 800, "learning_starts": 200, "batch_size": 32, "train_freq": 32, "buffer_size": 500}
 
 
 def small_experiment(name: str, runs: Path) -> ExperimentConfig:
-    """Return a run of about a hundred vector steps, with a checkpoint after a third of them."""
+    """Return a run of some fifty vector steps, with a checkpoint in the middle."""
     sizes = SIZES.get(name) or (STABLE if name.startswith("sb3_") else OFF_POLICY)
     agent = find_agent(name).config(**sizes)
     env: dict[str, Any] = {"id": "HPO-Synthetic-v0", "space": "bbob-2d", "num_envs": 16, "budget": 10}
@@ -48,7 +48,7 @@ def small_experiment(name: str, runs: Path) -> ExperimentConfig:
         env=EnvironmentConfig(**env),
         name=name,
         runs=str(runs),
-        checkpoint_every=500,
+        checkpoint_every=400,
         validate_every=0,
         tensorboard=False,
     )

@@ -102,7 +102,7 @@ def test_a_resumed_run_reports_what_an_unbroken_one_does(tmp_path):
     assert curves(whole.path) == curves(first.path)
 
 
-LONGER = [*OVERRIDES, "agent.total_steps=12000"]
+LONGER = [*OVERRIDES, "agent.total_steps=6000"]
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from training_runs import SMALL
 
+from agents.agnostic_q import AgnosticQConfig
 from agents.command_line import run_command
 from agents.comparison import ComparisonConfig, prepare
 from agents.environments import EnvironmentConfig
-from agents.experiment import ExperimentConfig, run_training
+from agents.experiment import ExperimentConfig, load_trained, run_training
 from evaluate import GROUPS, HELP
 from evaluate import evaluate as evaluate_job
 from hpo_gym.errors import HPOGymError, InvalidSettingError, SplitLeakError, UnknownNameError
@@ -84,6 +85,18 @@ def test_what_a_method_may_know_depends_on_the_protocol(tmp_path):
     config = ExperimentConfig(agent=agent, env=tree, name="tree", runs=str(tmp_path), validate_every=0)
     trained = ComparisonConfig(runs=(str(run_training(config).path),), env=tree, protocol="openml-zero-shot")
     refused(trained, SplitLeakError, "trained on 'rpart'")
+
+
+def test_a_policy_for_any_space_plays_a_space_that_it_never_saw(tmp_path):
+    agent = AgnosticQConfig(total_steps=400, learning_starts=100, batch_size=32, hidden=(16,))
+    env = dataclasses.replace(RPART, num_envs=32, budget=8)
+    path = run_training(ExperimentConfig(agent=agent, env=env, name="any", runs=str(tmp_path), validate_every=0)).path
+    given = {"seeds": 1, "budget": 8, "runs": (str(path),), "protocol": "openml-zero-shot"}
+    refused(ComparisonConfig(env=env, **given), SplitLeakError, "trained on 'rpart'")
+    trained = load_trained(path).config.env
+    other = dataclasses.replace(trained, space="lcbench")
+    records = prepare(ComparisonConfig(env=other, **given)).run().require_complete().records.frame
+    assert set(records["agent"]) == {"agnostic_q", "random"} and len(records) == 2 * 5 * 8
 
 
 def test_settings_of_methods_are_checked_by_name():

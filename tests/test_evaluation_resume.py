@@ -216,7 +216,7 @@ def test_a_killed_evaluation_goes_on_and_leaves_no_process(tmp_path: Path) -> No
     log, script = tmp_path / "log.txt", tmp_path / "script.py"
     script.write_text(_SCRIPT.format(tests=str(Path(__file__).parent), folder=str(tmp_path), log=str(log)))
     stored: list[int] = []
-    for kill in (5, 14, 23):
+    for kill in (5, 17):
         process = subprocess.Popen([sys.executable, str(script)])
         deadline = time.monotonic() + 60.0
         # Killed at some moment after so many episodes are kept.
@@ -225,7 +225,7 @@ def test_a_killed_evaluation_goes_on_and_leaves_no_process(tmp_path: Path) -> No
         process.send_signal(signal.SIGKILL)
         process.wait()
         stored.append(_kept(tmp_path))
-    assert 0 < stored[0] <= stored[1] <= stored[2] < 30
+    assert 0 < stored[0] <= stored[1] < 30
     workers = {int(line.split()[0]) for line in log.read_text().splitlines()}
     deadline = time.monotonic() + 10.0
     while any(map(_lives, workers)) and time.monotonic() < deadline:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.base import Interface
-from agents.networks import perceptron
+from agents.networks import perceptron, value_head
 from agents.value_learning import ValueAgent, ValueConfig
 from hpo_gym.errors import InvalidSettingError
 from hpo_gym.mdp.observations import Observation, history_view
@@ -59,10 +59,7 @@ class SharedValueNetwork(nn.Module):
         self.heads = heads
         self.single = perceptron(_WIDTH + _EPISODE, hidden)
         self.joint = perceptron(2 * hidden[-1], hidden)
-        self.head = nn.Linear(hidden[-1], 2 * heads)
-        # All actions start out equal.
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.head = value_head(hidden[-1], 2 * heads)
         self._prior = prior
         if prior > 0.0:
             self.prior = nn.Sequential(perceptron(_WIDTH + _EPISODE, hidden[:1]), nn.Linear(hidden[0], 2 * heads))

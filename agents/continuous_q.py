@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from agents.base import Interface
 from agents.continuous_exploration import ContinuousExploration, ContinuousExplorationConfig
-from agents.off_policy import OffPolicyAgent, OffPolicyConfig, require_share
+from agents.networks import require_layers
+from agents.off_policy import OffPolicyAgent
+from agents.off_policy_settings import OffPolicyConfig, require_share
 from agents.replay import Transitions
 from agents.schedules import ConstantSchedule
 from agents.trial_summary import TrialSummary
@@ -49,10 +51,7 @@ class ContinuousQConfig(ContinuousExplorationConfig, OffPolicyConfig):
         for name in ("best_trials", "last_trials"):
             require_integer(name, getattr(self, name), 1)
         require_share("meta_feature_dropout", self.meta_feature_dropout)
-        if not self.hidden or min(self.hidden) < 1:
-            raise InvalidSettingError(
-                f"hidden={list(self.hidden)!r} must name at least one layer of at least one unit."
-            )
+        require_layers(self.hidden)
 
 
 class ContinuousQ(OffPolicyAgent):
@@ -66,6 +65,7 @@ class ContinuousQ(OffPolicyAgent):
     action_kinds: ClassVar[tuple[str, ...]] = ("continuous",)
     observation_kinds: ClassVar[tuple[str, ...]] = ("history", "flat")
     config: ContinuousQConfig
+    exploration: ContinuousExploration
 
     def __init__(
         self, config: ContinuousQConfig, interface: Interface, seed: int = 0, device: torch.device | str = "cpu"
@@ -90,7 +90,6 @@ class ContinuousQ(OffPolicyAgent):
         self._evaluation = ContinuousExploration(
             ConstantSchedule(config.evaluation_epsilon), ConstantSchedule(config.evaluation_noise)
         )
-        self._explored: Tensor | None = None
 
     @abstractmethod
     def best_action(self, network: nn.Module, state: Tensor, draws: torch.Generator) -> Tensor:
@@ -118,19 +117,9 @@ class ContinuousQ(OffPolicyAgent):
         self._explored = explored.float().mean()
         return actions
 
-    def describe(self) -> dict[str, float | Tensor]:
-        logs: dict[str, float | Tensor] = {**self.exploration.describe(self.steps)}
-        return logs if self._explored is None else logs | {"explored": self._explored}
-
     def hide_meta_features(self, batch: Transitions) -> None:
         """Hide, in place, the meta-features of some transitions of a batch from the network."""
-        width, share = self._meta_features, self.config.meta_feature_dropout
-        if width == 0 or share == 0.0:
-            return
-        shown = torch.rand(len(batch.reward), 1, generator=self._replay_draws, device=self.device) >= share
-        # 0 is the mean of a meta-feature over the training datasets.
-        for state in (batch.observation, batch.following):
-            state[:, :width] *= shown
+        self.hide_columns(batch, self._meta_features, self.config.meta_feature_dropout)
 
 
 def _require_summary(config: ContinuousQConfig) -> None:

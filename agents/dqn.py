@@ -15,7 +15,7 @@ from torch import Tensor
 
 from agents.base import Interface
 from agents.networks import ValueNetwork
-from agents.off_policy import require_share
+from agents.off_policy_settings import require_share
 from agents.replay import Transitions
 from agents.value_learning import ValueAgent, ValueConfig
 from hpo_gym.mdp.observations import Observation
@@ -76,11 +76,5 @@ class DQN(ValueAgent):
         return encoded
 
     def augment(self, batch: Transitions) -> None:
-        width, share = self.interface.meta_features, self.config.meta_feature_dropout
-        if width == 0 or share == 0.0:
-            return
-        count = len(batch.action)
-        shown = torch.rand(count, 1, generator=self._replay_draws, device=self.device) >= share
-        # A flat observation begins with the meta-features; 0 is their mean over the training datasets.
-        for observation in (batch.observation, batch.following):
-            observation[:, :width] *= shown
+        # A flat observation begins with the meta-features.
+        self.hide_columns(batch, self.interface.meta_features, self.config.meta_feature_dropout)

@@ -30,6 +30,7 @@ __all__ = [
     "NoisyValues",
     "Softmax",
     "Thompson",
+    "draw_by",
     "greedy",
     "uniform_legal",
 ]
@@ -83,6 +84,15 @@ def uniform_legal(mask: Tensor, draws: torch.Generator) -> Tensor:
     """
     noise = torch.rand(mask.shape, generator=draws, device=mask.device)
     return noise.masked_fill(~mask, -1.0).argmax(1)
+
+
+def draw_by(chances: Tensor, draws: torch.Generator) -> Tensor:
+    """Draw one action per row with the given probabilities ``[B, A]``, int64 ``[B]``.
+
+    The least of exponential waiting times is a draw by the rates; what has the probability 0 is never drawn.
+    """
+    waiting = torch.empty_like(chances).exponential_(generator=draws)
+    return (chances / waiting).argmax(1)
 
 
 class Exploration(ABC):
@@ -160,10 +170,7 @@ class Softmax(Exploration):
 
     def __call__(self, decision: Decision, draws: torch.Generator) -> Choice:
         values, mask = decision.values, decision.mask
-        chances = self.probabilities(values, mask, decision.step)
-        # The least of exponential waiting times is a draw by the rates; rows of one batch are independent.
-        waiting = torch.empty_like(chances).exponential_(generator=draws)
-        actions = (chances / waiting).masked_fill(~mask, -1.0).argmax(1)
+        actions = draw_by(self.probabilities(values, mask, decision.step), draws)
         return Choice(actions, actions != greedy(values, mask))
 
     def describe(self, step: int) -> dict[str, float]:

@@ -12,6 +12,7 @@ from agents.episode_states import Histories
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError
 from hpo_gym.mdp.actions import GridChoice
+from hpo_gym.spaces.grid import number_strides
 
 __all__ = ["GridActions"]
 
@@ -33,7 +34,7 @@ class GridActions:
     def __init__(self, values: Tensor, counts: Tensor, point: Tensor, legal: Tensor) -> None:
         self.legal = legal
         self._values, self._counts, self._point = values, counts, point
-        self._strides = _strides(counts)
+        self._strides = number_strides(counts)
         self._column = torch.arange(len(counts), device=counts.device)
 
     @classmethod
@@ -52,10 +53,9 @@ class GridActions:
         grid = actions.grid
         index = torch.arange(grid.size, device=space.device)
         u = grid.configuration(index)
-        strides = _strides(grid.counts)
-        level = index[:, None] // strides % grid.counts
         # As in a history, inactive hyperparameters count as the lowest level.
-        return cls(grid.values, grid.counts, (level * space.active(u) * strides).sum(1), space.legal(u))
+        point = (grid.level(index) * space.active(u) * grid.strides).sum(1)
+        return cls(grid.values, grid.counts, point, space.legal(u))
 
     def tried(self, histories: Histories) -> Tensor:
         """Return which actions lead to a configuration of the history, bool ``[B, A]``."""
@@ -79,7 +79,3 @@ class GridActions:
         """Make one of a :meth:`state_dict`."""
         parts = [saved[name].to(device) for name in ("values", "counts", "point", "legal")]
         return cls(*parts)
-
-
-def _strides(counts: Tensor) -> Tensor:
-    return counts.flip(0).cumprod(0).flip(0) // counts

@@ -81,14 +81,12 @@ class GridSearch(HistoryAgent):
                 f"{space.dimension} hyperparameters, more than can be numbered ({_LARGEST_NUMBER:.3g}). Use fewer "
                 "levels, or agent 'random'."
             )
-        strides = self._grid.counts.flip(0).cumprod(0).flip(0) // self._grid.counts
-        self._strides = strides
         if self._grid.size <= _LARGEST_GRID:
             index = torch.arange(self._grid.size, device=space.device)
         else:
             draws = generator(self.seed, "agent", "grid", device=space.device)
             index = torch.randint(self._grid.size, (_LARGEST_GRID,), generator=draws, device=space.device)
-        u = space.snap(self._grid.values_at(index[:, None] // strides % self._grid.counts))
+        u = space.snap(self._grid.configuration(index))
         u = u[space.legal(u)]
         if len(u) == 0:
             raise InvalidSettingError(
@@ -108,7 +106,7 @@ class GridSearch(HistoryAgent):
         """
         level = self._grid.nearest(u)
         on_grid = ((self._grid.values_at(level) - u).abs() <= _SAME) | ~active
-        return (level * active * self._strides).sum(1), on_grid.all(1)
+        return (level * active * self._grid.strides).sum(1), on_grid.all(1)
 
     def _visited(self, trials: Trials) -> Tensor:
         """Return the positions in ``points`` that the history shows, rising and each once, int64 ``[B, T]``.

@@ -16,7 +16,8 @@ from torch import Tensor
 from agents.base import Callback, Interface
 from agents.episode_states import CompactStates, EpisodeStates
 from agents.grid_actions import GridActions
-from agents.off_policy import require_share
+from agents.networks import require_layers
+from agents.off_policy_settings import require_share
 from agents.recurrent import RecurrentValueNetwork
 from agents.replay import Transitions
 from agents.value_learning import ValueAgent, ValueConfig
@@ -55,10 +56,7 @@ class HypRLConfig(ValueConfig):
         super().__post_init__()
         require_share("meta_feature_dropout", self.meta_feature_dropout)
         require_integer("cells", self.cells, 1)
-        if not self.hidden or min(self.hidden) < 1:
-            raise InvalidSettingError(
-                f"hidden={list(self.hidden)!r} must name at least one layer of at least one unit."
-            )
+        require_layers(self.hidden)
         if self.exploration == "count_ucb":
             raise InvalidSettingError(
                 "exploration='count_ucb' counts visits of similar observations, and no two histories are of one "

@@ -11,7 +11,25 @@ from torch import Tensor, nn
 
 from hpo_gym.errors import InvalidSettingError
 
-__all__ = ["NoisyLinear", "ValueNetwork", "perceptron", "seeded"]
+__all__ = [
+    "NoisyLinear",
+    "ValueNetwork",
+    "action_values",
+    "perceptron",
+    "require_layers",
+    "seeded",
+    "value_head",
+]
+
+
+def require_layers(hidden: Sequence[int]) -> None:
+    """Refuse widths of hidden layers that make no network.
+
+    Raises:
+        InvalidSettingError: If there is no layer, or one without units.
+    """
+    if not hidden or min(hidden) < 1:
+        raise InvalidSettingError(f"hidden={list(hidden)!r} must name at least one layer of at least one unit.")
 
 
 def perceptron(width: int, hidden: Sequence[int]) -> nn.Sequential:
@@ -20,8 +38,7 @@ def perceptron(width: int, hidden: Sequence[int]) -> nn.Sequential:
     Raises:
         InvalidSettingError: If there is no layer, or one without units.
     """
-    if not hidden or min(hidden) < 1:
-        raise InvalidSettingError(f"hidden={list(hidden)!r} must name at least one layer of at least one unit.")
+    require_layers(hidden)
     layers: list[nn.Module] = []
     for before, after in zip((width, *hidden), hidden, strict=False):
         layers += [nn.Linear(before, after), nn.LayerNorm(after), nn.ReLU()]
@@ -63,6 +80,38 @@ def _noise(rows: Tensor, width: int, draws: torch.Generator) -> Tensor:
     return drawn.sign() * drawn.abs().sqrt()
 
 
+def value_head(width: int, outputs: int, noise: float | None = None) -> nn.Linear | NoisyLinear:
+    """Return the last layer of a network of action values.
+
+    Args:
+        width: Width of what it reads.
+        outputs: Values.
+        noise: ``sigma_0`` of a noisy layer; ``None``: a plain one, with which all actions start out equal (with random
+            values the first maximum over them would be biased).
+    """
+    if noise is not None:
+        return NoisyLinear(width, outputs, noise)
+    head = nn.Linear(width, outputs)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head
+
+
+def action_values(raw: Tensor, heads: int, dueling: bool) -> Tensor:
+    """Return what a last layer gave, ``[B, H * A]`` or ``[B, H * (A + 1)]``, as action values ``[B, H, A]``.
+
+    Args:
+        raw: Of each member, with ``dueling`` a value before the advantages.
+        heads: Members ``H``.
+        dueling: Whether to join value and advantages: Wang et al. (2016), equation 9.
+    """
+    values = raw.view(len(raw), heads, -1)
+    if not dueling:
+        return values
+    advantage = values[..., 1:]
+    return values[..., :1] + advantage - advantage.mean(-1, keepdim=True)
+
+
 class ValueNetwork(nn.Module):
     """A perceptron with layer normalisation from a flat observation to action values.
 
@@ -90,17 +139,9 @@ class ValueNetwork(nn.Module):
         prior: float = 0.0,
     ) -> None:
         super().__init__()
-        self.heads, self.num_actions, self.dueling, self._prior = heads, num_actions, dueling, prior
+        self.heads, self.dueling, self._prior = heads, dueling, prior
         self.body = perceptron(width, hidden)
-        outputs = heads * (num_actions + dueling)
-        self.head: nn.Linear | NoisyLinear
-        if noise is None:
-            self.head = nn.Linear(hidden[-1], outputs)
-            # All actions start out equal; with random values the first maximum over them would be biased.
-            nn.init.zeros_(self.head.weight)
-            nn.init.zeros_(self.head.bias)
-        else:
-            self.head = NoisyLinear(hidden[-1], outputs, noise)
+        self.head = value_head(hidden[-1], heads * (num_actions + dueling), noise)
         if prior > 0.0:
             fixed = nn.Sequential(perceptron(width, hidden[:1]), nn.Linear(hidden[0], heads * num_actions))
             self.prior = fixed.requires_grad_(False)
@@ -114,10 +155,7 @@ class ValueNetwork(nn.Module):
         """
         features = self.body(observation)
         raw = self.head(features) if draws is None else self.head(features, draws)
-        values: Tensor = raw.view(len(observation), self.heads, self.num_actions + self.dueling)
-        if self.dueling:
-            advantage = values[..., 1:]
-            values = values[..., :1] + advantage - advantage.mean(-1, keepdim=True)
+        values = action_values(raw, self.heads, self.dueling)
         if self._prior > 0.0:
             values = values + self._prior * self.prior(observation).view_as(values)
         return values

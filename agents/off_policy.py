@@ -8,110 +8,35 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from agents.base import Callback, Interface, TrainableAgent, restore_generator
 from agents.multi_step import MultiStep
+from agents.off_policy_settings import OffPolicyConfig
 from agents.replay import PrioritisedReplay, ReplayBuffer, Sample, Transitions
 from agents.schedules import LinearSchedule, Schedule
 from hpo_gym.envs import HPOVectorEnv
-from hpo_gym.errors import InvalidSettingError, require_integer
 from hpo_gym.mdp.observations import Observation
 from hpo_gym.seeding import generator
 
-__all__ = ["OffPolicyAgent", "OffPolicyConfig", "require_share"]
+__all__ = ["OffPolicyAgent"]
 
 
-@dataclass(frozen=True)
-class OffPolicyConfig:
-    """What the configurations of all agents that learn from replay have in common.
+class Describes(Protocol):
+    """Something that says what there is to log about it."""
 
-    Args:
-        total_steps: Transitions to train on; more than ``learning_starts``.
-        learning_rate: Adam's, falling linearly to a tenth over the training.
-        discount: Gamma, in ``[0, 1]``.
-        buffer_size: Transitions kept for replay.
-        learning_starts: Transitions before the first gradient step.
-        batch_size: Transitions per gradient step.
-        transitions_per_update: Transitions between gradient steps.
-        multi_step: Steps that one replayed transition joins (``n``).
-        priority_exponent: How much more often transitions with a large error are replayed, in ``[0, 1]``; 0 draws
-            all alike (Schaul et al., 2016: 0.6).
-        priority_correction: How far the loss undoes that at first, in ``[0, 1]``; at the end of the training it is 1.
-        target_rate: Share of the way that the target network moves towards the network at every gradient step
-            (Polyak averaging), in ``(0, 1]``.
-        target_interval: Gradient steps between moves of the target network; with ``target_rate=1`` it is copied.
-        weight_decay: Decoupled weight decay.
-        max_gradient_norm: Gradients are scaled down to this norm.
-        save_buffer: Whether checkpoints hold the replay buffer; without it a resumed run first collects
-            ``learning_starts`` transitions again (or a full buffer), and is then not bitwise the unbroken one.
-    """
-
-    total_steps: int = 600_000
-    learning_rate: float = 5e-4
-    discount: float = 0.98
-    buffer_size: int = 300_000
-    learning_starts: int = 20_000
-    batch_size: int = 512
-    transitions_per_update: int = 128
-    multi_step: int = 1
-    priority_exponent: float = 0.0
-    priority_correction: float = 0.4
-    target_rate: float = 0.01
-    target_interval: int = 1
-    weight_decay: float = 0.01
-    max_gradient_norm: float = 10.0
-    save_buffer: bool = True
-
-    def __post_init__(self) -> None:
-        counts = ("total_steps", "buffer_size", "batch_size", "transitions_per_update", "multi_step", "target_interval")
-        for name in counts:
-            require_integer(name, getattr(self, name), 1)
-        if self.learning_starts < 0:
-            raise InvalidSettingError(f"learning_starts={self.learning_starts!r} must not be negative.")
-        first = self.learning_starts + self.transitions_per_update
-        if self.total_steps < first:
-            raise InvalidSettingError(
-                f"total_steps={self.total_steps!r} ends before the first gradient step, which comes after "
-                f"learning_starts={self.learning_starts!r} and transitions_per_update={self.transitions_per_update!r} "
-                f"transitions: nothing would be learned. Set agent.total_steps to {first} or more, or "
-                "agent.learning_starts to less."
-            )
-        for name in ("learning_rate", "max_gradient_norm"):
-            if not getattr(self, name) > 0.0:
-                raise InvalidSettingError(f"{name}={getattr(self, name)!r} must be greater than 0.")
-        if not self.weight_decay >= 0.0:
-            raise InvalidSettingError(f"weight_decay={self.weight_decay!r} must not be negative.")
-        for name in ("discount", "priority_exponent", "priority_correction"):
-            require_share(name, getattr(self, name))
-        if not 0.0 < self.target_rate <= 1.0:
-            raise InvalidSettingError(f"target_rate={self.target_rate!r} must lie in (0, 1].")
-        if self.priority_exponent == 0.0 and self.priority_correction != OffPolicyConfig.priority_correction:
-            raise InvalidSettingError(
-                f"priority_correction={self.priority_correction!r} has no effect with priority_exponent=0. Set "
-                "agent.priority_exponent=0.6, or leave it out."
-            )
-
-
-def require_share(name: str, value: float) -> None:
-    """Refuse a value outside ``[0, 1]``.
-
-    Raises:
-        InvalidSettingError: Naming it.
-    """
-    if not 0.0 <= value <= 1.0:
-        raise InvalidSettingError(f"{name}={value!r} must lie in [0, 1].")
+    def describe(self, step: int) -> dict[str, float]:
+        """Return what to log after ``step`` transitions."""
 
 
 class OffPolicyAgent(TrainableAgent):
     """An agent that stores what it does, and learns from what it stored.
 
-    A subclass sets ``network``, ``target`` and ``optimizer``, chooses actions in :meth:`explore` and returns the loss
-    of a batch in :meth:`loss`.
+    A subclass sets ``network``, ``target``, ``optimizer`` and ``exploration``, chooses actions in :meth:`explore` and
+    returns the loss of a batch in :meth:`loss`.
 
     Args:
         config, interface, seed, device: As for :class:`~agents.base.Agent`.
@@ -122,6 +47,8 @@ class OffPolicyAgent(TrainableAgent):
     network: nn.Module
     target: nn.Module
     optimizer: torch.optim.Optimizer
+    #: How it explores.
+    exploration: Describes
 
     def __init__(
         self, config: OffPolicyConfig, interface: Interface, seed: int = 0, device: torch.device | str = "cpu"
@@ -134,6 +61,8 @@ class OffPolicyAgent(TrainableAgent):
         self._rate: Schedule = LinearSchedule(config.learning_rate, 0.1 * config.learning_rate, config.total_steps)
         self._correction = LinearSchedule(config.priority_correction, 1.0, config.total_steps)
         self._multi_step = MultiStep(config.multi_step, config.discount)
+        #: Share of the environments whose last action was an exploratory one.
+        self._explored: Tensor | None = None
         # Gradient steps that were due while the buffer was being filled, in a resumed run once more, and are not made
         # up for.
         self._missed = 0
@@ -172,7 +101,24 @@ class OffPolicyAgent(TrainableAgent):
 
     def describe(self) -> dict[str, float | Tensor]:
         """Return what there is to log after every vector step."""
-        return {}
+        logs: dict[str, float | Tensor] = {**self.exploration.describe(self.steps)}
+        return logs if self._explored is None else logs | {"explored": self._explored}
+
+    def hide_columns(self, batch: Transitions, width: int, share: float) -> None:
+        """Set the first columns of some replayed observations to 0, in place, before and after a step alike.
+
+        Meta-features are those columns, and 0 is their mean over the training datasets.
+
+        Args:
+            batch: The transitions.
+            width: Columns.
+            share: How likely a transition is changed, in ``[0, 1]``.
+        """
+        if width == 0 or share == 0.0:
+            return
+        shown = torch.rand(len(batch.reward), 1, generator=self._replay_draws, device=self.device) >= share
+        for observation in (batch.observation, batch.following):
+            observation[:, :width] *= shown
 
     def clip_gradients(self) -> Tensor:
         """Scale the gradients down to ``max_gradient_norm``; return their norm before, a scalar."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from agents.base import Interface
 from agents.greedy_portfolio import greedy_portfolio
 from agents.networks import ValueNetwork
-from agents.off_policy import require_share
+from agents.off_policy_settings import require_share
 from agents.problem import Problem, TrainingTasks
 from agents.replay import Transitions
 from agents.value_learning import ValueAgent, ValueConfig

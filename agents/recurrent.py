@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.episode_states import EpisodeStates, Histories
-from agents.networks import NoisyLinear
+from agents.networks import action_values, value_head
 
 __all__ = ["RecurrentValueNetwork"]
 
@@ -75,22 +75,14 @@ class RecurrentValueNetwork(nn.Module):
         prior: float = 0.0,
     ) -> None:
         super().__init__()
-        self.heads, self.num_actions, self.dueling, self._prior = heads, num_actions, dueling, prior
+        self.heads, self.dueling, self._prior = heads, dueling, prior
         self.states = states
         self.body = _Body(states.columns, states.meta_features, cells)
         layers: list[nn.Module] = []
         for before, after in zip((cells, *hidden), hidden, strict=False):
             layers += [nn.Linear(before, after), nn.Tanh()]
         self.hidden = nn.Sequential(*layers)
-        outputs = heads * (num_actions + dueling)
-        self.head: nn.Linear | NoisyLinear
-        if noise is None:
-            self.head = nn.Linear(hidden[-1], outputs)
-            # All actions start out equal, at the least that a gain can be.
-            nn.init.zeros_(self.head.weight)
-            nn.init.zeros_(self.head.bias)
-        else:
-            self.head = NoisyLinear(hidden[-1], outputs, noise)
+        self.head = value_head(hidden[-1], heads * (num_actions + dueling), noise)
         if prior > 0.0:
             self.prior_body = _Body(states.columns, states.meta_features, cells).requires_grad_(False)
             self.prior_head = nn.Linear(cells, heads * num_actions).requires_grad_(False)
@@ -105,10 +97,7 @@ class RecurrentValueNetwork(nn.Module):
         histories = self.states.read(rows)
         features = self.hidden(self.body(histories))
         raw = self.head(features) if draws is None else self.head(features, draws)
-        values: Tensor = raw.view(len(rows), self.heads, self.num_actions + self.dueling)
-        if self.dueling:
-            advantage = values[..., 1:]
-            values = values[..., :1] + advantage - advantage.mean(-1, keepdim=True)
+        values = action_values(raw, self.heads, self.dueling)
         if self._prior > 0.0:
             values = values + self._prior * self.prior_head(self.prior_body(histories)).view_as(values)
         return values

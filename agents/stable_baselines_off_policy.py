@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from agents.base import Interface
-from agents.exploration import greedy, uniform_legal
+from agents.exploration import Decision, EpsilonGreedy
+from agents.off_policy_settings import require_update
+from agents.schedules import ConstantSchedule
 from agents.stable_baselines import StableBaselinesAgent, check_network, require_numbers
 from hpo_gym.errors import InvalidSettingError
 from hpo_gym.mdp.observations import Observation
@@ -62,13 +64,7 @@ class OffPolicyConfig:
         check_network(self.net_arch)
         if self.tau == 0.0:
             raise InvalidSettingError("tau=0.0 must be greater than 0: the target networks would never change.")
-        first = self.learning_starts + self.train_freq
-        if self.total_steps < first:
-            raise InvalidSettingError(
-                f"total_steps={self.total_steps!r} ends before the first gradient step, which comes after "
-                f"learning_starts={self.learning_starts!r} and train_freq={self.train_freq!r} transitions: nothing "
-                f"would be learned. Set agent.total_steps to {first} or more, or agent.learning_starts to less."
-            )
+        require_update(self.total_steps, self.learning_starts, "train_freq", self.train_freq)
 
     def arguments(self) -> dict[str, Any]:
         """Return those that all of SB3's off-policy algorithms share, by SB3's names."""
@@ -184,11 +180,10 @@ class EpsilonGreedyAgent(OffPolicyAgent):
         self, observation: Observation, mask: Tensor | None, draws: torch.Generator, explore: bool = False
     ) -> Tensor:
         seen = self.seen(observation, mask)
-        with torch.no_grad():
-            best = greedy(self.values(seen), mask)
         epsilon = self.config.evaluation_epsilon
         if explore:
             epsilon = self.model.exploration_schedule(self.model._current_progress_remaining)
         legal = seen[:, -self.interface.num_actions :] > 0.5
-        explored = torch.rand(len(best), generator=draws, device=best.device) < epsilon
-        return torch.where(explored, uniform_legal(legal, draws), best)
+        with torch.no_grad():
+            decision = Decision(self.values(seen), legal, self.steps, seen)
+        return EpsilonGreedy(ConstantSchedule(epsilon))(decision, draws).actions

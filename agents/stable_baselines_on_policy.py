@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from agents.exploration import draw_by
 from agents.stable_baselines import StableBaselinesAgent, check_network, require_numbers
 from hpo_gym.errors import InvalidSettingError
 from hpo_gym.mdp.observations import Observation
@@ -134,7 +135,4 @@ class OnPolicyAgent(StableBaselinesAgent):
         if deterministic:
             action = policy.logits.argmax(1)
             return action
-        # The least of exponential waiting times is a draw by the rates; illegal actions have rate 0.
-        waiting = torch.empty_like(policy.probs).exponential_(generator=draws)
-        action = (policy.probs / waiting).argmax(1)
-        return action
+        return draw_by(policy.probs, draws)

@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from agents.base import Interface
-from agents.exploration import Choice, Decision, EpsilonGreedy, greedy
+from agents.exploration import Choice, Decision, EpsilonGreedy, Exploration, greedy
 from agents.exploration_settings import ExplorationConfig, make_exploration
 from agents.networks import seeded
-from agents.off_policy import OffPolicyAgent, OffPolicyConfig, require_share
+from agents.off_policy import OffPolicyAgent
+from agents.off_policy_settings import OffPolicyConfig, require_share
 from agents.replay import Transitions
 from agents.schedules import ConstantSchedule
 from hpo_gym.mdp.observations import Observation
@@ -60,6 +61,7 @@ class ValueAgent(OffPolicyAgent):
     """
 
     config: ValueConfig
+    exploration: Exploration
 
     def __init__(
         self,
@@ -83,7 +85,6 @@ class ValueAgent(OffPolicyAgent):
         self._evaluation = EpsilonGreedy(ConstantSchedule(config.evaluation_epsilon))
         #: Member of the ensemble that each environment follows until its episode ends, int64 ``[B]``.
         self._head: Tensor | None = None
-        self._explored: Tensor | None = None
 
     @abstractmethod
     def make_network(self, width: int, num_actions: int, heads: int, noise: float | None, prior: float) -> nn.Module:
@@ -153,10 +154,6 @@ class ValueAgent(OffPolicyAgent):
             return
         drawn = torch.randint(self.config.heads, rows.shape, generator=self._act_draws, device=self.device)
         self._head = drawn if self._head is None else torch.where(rows, drawn, self._head)
-
-    def describe(self) -> dict[str, float | Tensor]:
-        logs: dict[str, float | Tensor] = {**self.exploration.describe(self.steps)}
-        return logs if self._explored is None else logs | {"explored": self._explored}
 
     def loss(self, batch: Transitions) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         self.augment(batch)

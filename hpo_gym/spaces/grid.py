@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hpo_gym.spaces.spec import SpaceSpec
 
-__all__ = ["Grid"]
+__all__ = ["Grid", "number_strides"]
 
 _LARGEST_INTEGER = torch.iinfo(torch.int64).max
 
@@ -29,6 +29,7 @@ class Grid:
         values: ``u`` of every level, padded with the last one: float32 ``[D, L]``.
         counts: Number of levels, int64 ``[D]``.
         size: Number of configurations.
+        strides: By how much a configuration's number grows with each level, int64 ``[D]``.
     """
 
     def __init__(self, spec: SpaceSpec, levels: int, device: torch.device) -> None:
@@ -47,12 +48,7 @@ class Grid:
         self.values = torch.stack(padded).float().to(device)
         self.counts = torch.tensor([len(row) for row in rows], device=device)
         self.size = math.prod(len(row) for row in rows)
-        strides, stride = [], 1
-        for row in reversed(rows):
-            # A grid of more configurations than int64 can number is still a grid to step on.
-            strides.append(min(stride, _LARGEST_INTEGER))
-            stride *= len(row)
-        self._strides = torch.tensor(list(reversed(strides)), device=device)
+        self.strides = number_strides(self.counts)
         self._column = torch.arange(len(rows), device=device)
 
     def nearest(self, u: Tensor) -> Tensor:
@@ -69,8 +65,24 @@ class Grid:
         Args:
             index: int64 ``[B]`` in ``0 .. size - 1``; only where ``size`` is below ``2**63``.
         """
-        level = index[:, None] // self._strides % self.counts
-        return self.values_at(level)
+        return self.values_at(self.level(index))
+
+    def level(self, index: Tensor) -> Tensor:
+        """Return the levels of grid configurations by number: int64 ``[B]`` -> int64 ``[B, D]``."""
+        return index[:, None] // self.strides % self.counts
+
+
+def number_strides(counts: Tensor) -> Tensor:
+    """Return by how much a configuration's number grows with each level, int64 ``[D]`` of counts ``[D]``.
+
+    The last hyperparameter varies fastest.
+    """
+    strides, stride = [], 1
+    for count in reversed(counts.tolist()):
+        # A grid of more configurations than int64 can number is still a grid to step on.
+        strides.append(min(stride, _LARGEST_INTEGER))
+        stride *= count
+    return torch.tensor(list(reversed(strides)), device=counts.device)
 
 
 def _integer_levels(lower: float, upper: float, log: bool, levels: int) -> Tensor:

@@ -1,0 +1,104 @@
+"""Settings of agents that learn from replayed transitions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hpo_gym.errors import InvalidSettingError, require_integer
+
+__all__ = ["OffPolicyConfig", "require_share", "require_update"]
+
+
+@dataclass(frozen=True)
+class OffPolicyConfig:
+    """What the configurations of all agents that learn from replay have in common.
+
+    Args:
+        total_steps: Transitions to train on; more than ``learning_starts``.
+        learning_rate: Adam's, falling linearly to a tenth over the training.
+        discount: Gamma, in ``[0, 1]``.
+        buffer_size: Transitions kept for replay.
+        learning_starts: Transitions before the first gradient step.
+        batch_size: Transitions per gradient step.
+        transitions_per_update: Transitions between gradient steps.
+        multi_step: Steps that one replayed transition joins (``n``).
+        priority_exponent: How much more often transitions with a large error are replayed, in ``[0, 1]``; 0 draws
+            all alike (Schaul et al., 2016: 0.6).
+        priority_correction: How far the loss undoes that at first, in ``[0, 1]``; at the end of the training it is 1.
+        target_rate: Share of the way that the target network moves towards the network at every gradient step
+            (Polyak averaging), in ``(0, 1]``.
+        target_interval: Gradient steps between moves of the target network; with ``target_rate=1`` it is copied.
+        weight_decay: Decoupled weight decay.
+        max_gradient_norm: Gradients are scaled down to this norm.
+        save_buffer: Whether checkpoints hold the replay buffer; without it a resumed run first collects
+            ``learning_starts`` transitions again (or a full buffer), and is then not bitwise the unbroken one.
+    """
+
+    total_steps: int = 600_000
+    learning_rate: float = 5e-4
+    discount: float = 0.98
+    buffer_size: int = 300_000
+    learning_starts: int = 20_000
+    batch_size: int = 512
+    transitions_per_update: int = 128
+    multi_step: int = 1
+    priority_exponent: float = 0.0
+    priority_correction: float = 0.4
+    target_rate: float = 0.01
+    target_interval: int = 1
+    weight_decay: float = 0.01
+    max_gradient_norm: float = 10.0
+    save_buffer: bool = True
+
+    def __post_init__(self) -> None:
+        counts = ("total_steps", "buffer_size", "batch_size", "transitions_per_update", "multi_step", "target_interval")
+        for name in counts:
+            require_integer(name, getattr(self, name), 1)
+        if self.learning_starts < 0:
+            raise InvalidSettingError(f"learning_starts={self.learning_starts!r} must not be negative.")
+        require_update(self.total_steps, self.learning_starts, "transitions_per_update", self.transitions_per_update)
+        for name in ("learning_rate", "max_gradient_norm"):
+            if not getattr(self, name) > 0.0:
+                raise InvalidSettingError(f"{name}={getattr(self, name)!r} must be greater than 0.")
+        if not self.weight_decay >= 0.0:
+            raise InvalidSettingError(f"weight_decay={self.weight_decay!r} must not be negative.")
+        for name in ("discount", "priority_exponent", "priority_correction"):
+            require_share(name, getattr(self, name))
+        if not 0.0 < self.target_rate <= 1.0:
+            raise InvalidSettingError(f"target_rate={self.target_rate!r} must lie in (0, 1].")
+        if self.priority_exponent == 0.0 and self.priority_correction != OffPolicyConfig.priority_correction:
+            raise InvalidSettingError(
+                f"priority_correction={self.priority_correction!r} has no effect with priority_exponent=0. Set "
+                "agent.priority_exponent=0.6, or leave it out."
+            )
+
+
+def require_update(total_steps: int, learning_starts: int, name: str, every: int) -> None:
+    """Refuse a training that ends before its first gradient step.
+
+    Args:
+        total_steps: Transitions of the training.
+        learning_starts: Transitions before gradient steps are due.
+        name: Setting that says how often they are.
+        every: Its value, transitions.
+
+    Raises:
+        InvalidSettingError: Naming all three, and the remedy.
+    """
+    first = learning_starts + every
+    if total_steps < first:
+        raise InvalidSettingError(
+            f"total_steps={total_steps!r} ends before the first gradient step, which comes after "
+            f"learning_starts={learning_starts!r} and {name}={every!r} transitions: nothing would be learned. Set "
+            f"agent.total_steps to {first} or more, or agent.learning_starts to less."
+        )
+
+
+def require_share(name: str, value: float) -> None:
+    """Refuse a value outside ``[0, 1]``.
+
+    Raises:
+        InvalidSettingError: Naming it.
+    """
+    if not 0.0 <= value <= 1.0:
+        raise InvalidSettingError(f"{name}={value!r} must lie in [0, 1].")

@@ -24,20 +24,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agents.exploration_settings import EXPLORATIONS
-from agents.exploration_study_page import CURVES, STUDY, write_page
+from agents.exploration_study_page import write_page
+from agents.exploration_study_results import CURVES, STUDY
 from agents.progress import EvaluationDisplay, make_console
-from agents.study import (
-    WALK,
-    StudyRun,
-    find_runs,
-    learning_curve,
-    play,
-    regret_rows,
-    require_alike,
-    run_facts,
-    settings_of,
-    write_results,
-)
+from agents.study import WALK, play, regret_rows, write_results
+from agents.study_runs import StudyRun, find_runs, learning_curve, require_alike, run_facts, settings_of
 from agents.versions import versions
 from hpo_gym.errors import DataMissingError, HPOGymError, InvalidSettingError, unknown_name
 from hpo_gym.evaluation import CellStore

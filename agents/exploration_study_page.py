@@ -2,42 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agents.exploration_study_figure import learning_figure
+from agents.exploration_study_results import COMMAND, CURVES, LEVEL, STUDY, Compared, Study, mean_series
 from agents.study import WALK, read_results
-from hpo_gym.documents import fill_files, markdown_table
-from hpo_gym.errors import InvalidSettingError
-from hpo_gym.evaluation import (
-    AllPairs,
-    PairedTest,
-    all_pairs,
-    bootstrap_interval,
-    friedman,
-    pairwise_tests,
-    save_figure,
-    wins_ties_losses,
-)
-from hpo_gym.evaluation.curves import RegretCurves
+from hpo_gym.documents import fill_page, markdown_table
+from hpo_gym.evaluation import PairedTest, bootstrap_interval, friedman, pairwise_tests, save_figure
 from hpo_gym.evaluation.rank_diagram import draw_critical_difference
 from hpo_gym.evaluation.significance import LEAST_AGENTS, LEAST_TASKS, FriedmanResult
-from hpo_gym.evaluation.style import agent_styles, p_value_text, plural
+from hpo_gym.evaluation.style import p_value_text, plural
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
-    from matplotlib.figure import Figure
 
-__all__ = ["CURVES", "STUDY", "Study", "tables", "write_page"]
+__all__ = ["tables", "write_page"]
 
-#: Names of the result files: regrets with their facts, and what the trainings logged.
-STUDY, CURVES = "exploration", "exploration-curves"
-
-_COMMAND = "python -m agents.exploration_study --runs runs/exploration"
-_RANDOM, _LEVEL = "random", 0.05
+_RANDOM = "random"
 _SHOWN = {_RANDOM: "random search", WALK: "random walk"}
 # The question of the study: each against epsilon-greedy.
 _ASKED, _AGAINST = ("softmax", "softmax_scaled"), "epsilon_greedy"
@@ -51,145 +35,6 @@ _VERDICTS = {
 }
 
 
-@dataclass(frozen=True)
-class Study:
-    """The results of the study.
-
-    Args:
-        regrets: ``policy`` (references included), ``space``, ``seed``, ``split``, ``task`` and ``regret`` (lists, one
-            per trial of ``facts["trials"]``), one row per trained policy and task.
-        logged: ``policy``, ``space``, ``seed``, ``series``, and lists ``steps`` and ``values``.
-        facts: What they were made with.
-    """
-
-    regrets: pd.DataFrame
-    logged: pd.DataFrame
-    facts: Mapping[str, Any]
-
-    @property
-    def spaces(self) -> list[str]:
-        """The spaces, in the order of the page."""
-        return list(self.facts["spaces"])
-
-    def within(self, space: str | None) -> list[str]:
-        """Return one space, or all for ``None``."""
-        return self.spaces if space is None else [space]
-
-    def policies(self, space: str | None) -> list[str]:
-        """Return the policies that were trained on a space; on every one for ``None``."""
-        there = [set(self.regrets.loc[self.regrets["space"] == name, "policy"]) for name in self.within(space)]
-        return [policy for policy in self.facts["policies"] if all(policy in each for each in there)]
-
-    def arrays(self, space: str, split: str, policy: str) -> tuple[list[str], list[int], np.ndarray[Any, Any]]:
-        """Return tasks, seeds, and regrets float64 ``[N, S, K]`` after each of the ``K`` shown trials.
-
-        Raises:
-            InvalidSettingError: If a trained policy did not play all tasks.
-        """
-        import numpy as np
-
-        frame = self.regrets
-        part = frame[(frame["space"] == space) & (frame["split"] == split) & (frame["policy"] == policy)]
-        part = part.sort_values(["task", "seed"])
-        tasks, seeds = sorted(set(part["task"])), sorted(set(part["seed"].tolist()))
-        if len(part) != len(tasks) * len(seeds):
-            raise InvalidSettingError(
-                f"{policy} on {space}, {split}: {len(part)} results of {len(tasks)} tasks and {len(seeds)} seeds. Make "
-                f"them again: `{_COMMAND}`."
-            )
-        values = np.stack(list(part["regret"])).astype(float)
-        return tasks, seeds, values.reshape(len(tasks), len(seeds), -1)
-
-    def over_tasks(self, space: str | None, split: str, agents: Sequence[str]) -> RegretCurves:
-        """Return curves of agents whose units are tasks, seeds averaged; those of all spaces for ``None``."""
-        import numpy as np
-
-        tasks: list[tuple[str, str, str]] = []
-        values: dict[str, np.ndarray[Any, Any]] = {}
-        for agent in sorted(agents):
-            parts = [(name, *self.arrays(name, split, agent)) for name in self.within(space)]
-            mine = [("", name, task) for name, played, _, _ in parts for task in played]
-            tasks = tasks or mine
-            if mine != tasks:
-                raise InvalidSettingError(f"Policies played other tasks of {split}. Make them again: `{_COMMAND}`.")
-            values[agent] = np.concatenate([part.mean(axis=1) for *_, part in parts])
-        return _curves(tasks, values)
-
-    def over_seeds(self, space: str | None, split: str, agents: Sequence[str]) -> RegretCurves:
-        """Return curves whose units are training seeds, those that all agents have.
-
-        Tasks are averaged, then spaces, each of which counts the same.
-        """
-        import numpy as np
-
-        parts = {agent: [self.arrays(name, split, agent) for name in self.within(space)] for agent in sorted(agents)}
-        common = sorted(set.intersection(*(set(seeds) for each in parts.values() for _, seeds, _ in each)))
-        values = {
-            agent: np.mean([part.mean(axis=0)[np.isin(seeds, common)] for _, seeds, part in each], axis=0)
-            for agent, each in parts.items()
-        }
-        return _curves([("", "", str(seed)) for seed in common], values)
-
-
-def _curves(units: Sequence[tuple[str, str, str]], values: Mapping[str, np.ndarray[Any, Any]]) -> RegretCurves:
-    """Return values ``[N, K]`` by agent as what tests take; their trials are those of the study, by position."""
-    return RegretCurves(
-        tasks=tuple(units),
-        seeds=1,
-        budget=next(iter(values.values())).shape[1],
-        runs=dict.fromkeys(values, 1),
-        values=values,
-        episodes={agent: each[:, None] for agent, each in values.items()},
-    )
-
-
-@dataclass(frozen=True)
-class _Compared:
-    """All pairs of policies of one space, or of all, on held-out tasks when the budget is spent.
-
-    Args:
-        means: Mean regret by policy, in which every space counts the same.
-        curves: Their curves over tasks and over training seeds, by what such a unit is called.
-        tests: The tests on each.
-    """
-
-    means: Mapping[str, float]
-    curves: Mapping[str, RegretCurves]
-    tests: Mapping[str, AllPairs]
-
-    @classmethod
-    def of(cls, study: Study, space: str | None) -> _Compared:
-        policies = study.policies(space)
-        each = [study.over_tasks(name, "test", policies) for name in study.within(space)]
-        means = {policy: sum(float(of.of(policy)[:, -1].mean()) for of in each) / len(each) for policy in policies}
-        tasks, seeds = (over(space, "test", policies) for over in (study.over_tasks, study.over_seeds))
-        curves = {"held-out dataset": tasks, "training seed": seeds}
-        return cls(means, curves, {name: all_pairs(each) for name, each in curves.items()})
-
-    @property
-    def order(self) -> list[str]:
-        """The policies, the lowest mean first."""
-        return sorted(self.means, key=lambda policy: (self.means[policy], policy))
-
-    def p_values(self, first: str, second: str) -> tuple[float, float]:
-        """Return corrected p-values over tasks and over seeds."""
-        tasks, seeds = (
-            float(test.corrected_p[test.agents.index(first), test.agents.index(second)]) for test in self.tests.values()
-        )
-        return tasks, seeds
-
-    def verdict(self, low: str, high: str) -> str:
-        """Return over what a policy is significantly better than one with a higher mean: a key of ``_VERDICTS``."""
-        significant = [p_value < _LEVEL for p_value in self.p_values(low, high)]
-        counts = [wins_ties_losses(curves, low, high) for curves in self.curves.values()]
-        # A mean may be due to a few tasks, a test of ranks never is.
-        if any(found and count.wins < count.losses for found, count in zip(significant, counts, strict=True)):
-            return "opposed"
-        return {(True, True): "both", (True, False): "tasks", (False, True): "seeds", (False, False): ""}[
-            significant[0], significant[1]
-        ]
-
-
 def write_page(documents: Path) -> str:
     """Draw the figures and fill the tables of the page; return its path.
 
@@ -201,7 +46,7 @@ def write_page(documents: Path) -> str:
         DataIntegrityError: If they do not belong together.
         InvalidSettingError: If the page cannot be filled.
     """
-    found, facts = read_results(documents / "data", STUDY, _COMMAND)
+    found, facts = read_results(documents / "data", STUDY, COMMAND)
     study = Study(found[STUDY], found[CURVES], facts)
     figures = documents / "figures"
     figures.mkdir(parents=True, exist_ok=True)
@@ -209,17 +54,15 @@ def write_page(documents: Path) -> str:
         save_figure(learning_figure(study, space), figures / f"{STUDY}-{space}")
     ranks = _ranks(study)
     if ranks is not None:
-        save_figure(draw_critical_difference(ranks, study.facts["trials"][-1], _LEVEL), figures / f"{STUDY}-ranks")
+        save_figure(draw_critical_difference(ranks, study.facts["trials"][-1], LEVEL), figures / f"{STUDY}-ranks")
     page = documents / f"{STUDY}.md"
-    if fill_files([page], tables(study)):
-        raise InvalidSettingError(f"{page} was not written; see the message above.")
-    return str(page)
+    return fill_page(page, tables(study))
 
 
 def tables(study: Study) -> dict[str, Any]:
     """Return the makers of the page's tables by name."""
     together = [None] if len(study.spaces) > 1 and study.policies(None) else []
-    compared = {space: _Compared.of(study, space) for space in [*study.spaces, *together]}
+    compared = {space: Compared.of(study, space) for space in [*study.spaces, *together]}
 
     def each(make: Any, names: Sequence[str | None]) -> str:
         return "\n\n".join(f"### {_title(name)}\n\n{make(name)}" for name in names)
@@ -255,7 +98,7 @@ def _state(study: Study) -> str:
     return "\n".join([f"**Not complete.** {text} Missing:", "", *(f"* {line}" for line in facts["missing"])])
 
 
-def _answer(title: str, compared: _Compared) -> str:
+def _answer(title: str, compared: Compared) -> str:
     """Return in words which policy is best, and which differences are more than chance."""
     best, *others = order = compared.order
     text = f"* **{title}.** Lowest mean regret on held-out datasets: `{best}` ({compared.means[best]:.4f})"
@@ -273,7 +116,7 @@ def _answer(title: str, compared: _Compared) -> str:
     for unit, curves in compared.curves.items():
         # The smallest p of a signed-rank test, all differences having one sign, times what Holm multiplies it by.
         least = min(1.0, 2.0 ** (1 - len(curves.tasks)) * len(pairs))
-        if least >= _LEVEL:
+        if least >= LEVEL:
             lines.append(f"With {plural(len(curves.tasks), unit)} no corrected p can be below {least:.2g}.")
     return "\n  * ".join(lines)
 
@@ -286,7 +129,7 @@ def _listed(pairs: Sequence[tuple[str, str]]) -> str:
     return "; ".join(f"`{low}` below {', '.join(highs)}" for low, highs in worse.items()) or "none"
 
 
-def _question(compared: _Compared, policy: str) -> str:
+def _question(compared: Compared, policy: str) -> str:
     low, high = sorted((policy, _AGAINST), key=compared.order.index)
     better = "lower" if low == policy else "higher"
     verdict = compared.verdict(low, high)
@@ -347,7 +190,7 @@ def _bounds(values: np.ndarray[Any, Any]) -> str:
     return "[one only]" if low[0] != low[0] else f"[{low[0]:.4f}, {high[0]:.4f}]"
 
 
-def _pairs(compared: _Compared) -> str:
+def _pairs(compared: Compared) -> str:
     """Return the corrected p-values of all pairs: over datasets above the diagonal, over seeds below it."""
     order = compared.order
     rows = []
@@ -357,7 +200,7 @@ def _pairs(compared: _Compared) -> str:
             tasks, seeds = compared.p_values(policy, other)
             p_value = tasks if row < column else seeds
             text = p_value_text(p_value)
-            cells.append("-" if row == column else f"**{text}**" if p_value < _LEVEL else text)
+            cells.append("-" if row == column else f"**{text}**" if p_value < LEVEL else text)
         rows.append([f"`{policy}`", f"{compared.means[policy]:.4f}", *cells])
     return markdown_table(["policy", "regret", *(f"`{name}`" for name in order)], rows, wordy=(0,))
 
@@ -366,7 +209,7 @@ def _ranks(study: Study) -> FriedmanResult | None:
     curves = study.over_tasks(None, "test", [*study.policies(None), *_SHOWN])
     if len(curves.agents) < LEAST_AGENTS or len(curves.tasks) < LEAST_TASKS:
         return None
-    return friedman(curves, alpha=_LEVEL)
+    return friedman(curves, alpha=LEVEL)
 
 
 def _rank_image(study: Study) -> str:
@@ -386,63 +229,6 @@ def _curve_image(space: str) -> str:
     return f"![Learning curves of all policies on {space}](figures/{STUDY}-{space}.png)"
 
 
-def learning_figure(study: Study, space: str) -> Figure:
-    """Draw regret against environment steps, means over seeds with 95 % intervals over seeds.
-
-    Left: the policy without exploration on validation datasets, which chooses the policy that is kept. Right: what
-    the exploring policy reaches on training datasets.
-
-    Args:
-        study: The results.
-        space: Which space.
-    """
-    import numpy as np
-    from matplotlib.figure import Figure
-
-    styles = agent_styles(study.facts["policies"])
-    figure = Figure(figsize=(11.0, 4.2), layout="constrained")
-    panels: Any = figure.subplots(1, 2)
-    titles = {"validation": "validation datasets, no exploration", "training": "training datasets, exploring"}
-    for axes, (series, title) in zip(panels, titles.items(), strict=True):
-        for policy in study.policies(space):
-            steps, values = _series(study, space, policy, series)
-            style, mean = styles[policy], values.mean(axis=0)
-            look = {"color": style.colour, "linestyle": style.line}
-            every = (style.index % max(1, len(steps) // 5), max(1, len(steps) // 5))
-            axes.plot(steps, mean, **look, marker=style.marker, markersize=4, markevery=every, label=policy)
-            low, high = bootstrap_interval(values, resamples=2000)
-            if not np.isnan(low).any():
-                axes.fill_between(steps, low, high, color=style.colour, alpha=0.1, linewidth=0)
-        axes.set_title(title, fontsize=10)
-        axes.set_xlabel("environment steps")
-        axes.set_yscale("log")
-        axes.grid(which="both", alpha=0.3, linewidth=0.5)
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter("{x:g}")
-        axes.tick_params(which="both", labelsize=8)
-        axes.xaxis.set_major_formatter("{x:,.0f}")
-    panels[0].set_ylabel(f"normalised regret after {study.facts['trials'][-1]} evaluations", fontsize=9)
-    counts = {len(_series(study, space, policy, "validation")[1]) for policy in study.policies(space)}
-    seeds = f"{'up to ' if len(counts) > 1 else ''}{plural(max(counts), 'training seed')}"
-    figure.suptitle(f"{space}: mean of {seeds}, 95 % interval over seeds", fontsize=11)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", frameon=False, handlelength=3.5, fontsize=9)
-    return figure
-
-
-def _series(study: Study, space: str, policy: str, series: str) -> tuple[list[int], np.ndarray[Any, Any]]:
-    """Return the steps that all seeds logged, ``K`` of them, and values float64 ``[S, K]``."""
-    import numpy as np
-
-    frame = study.logged
-    part = frame[(frame["space"] == space) & (frame["policy"] == policy) & (frame["series"] == series)]
-    points = [
-        dict(zip(steps, values, strict=True)) for steps, values in zip(part["steps"], part["values"], strict=True)
-    ]
-    common = sorted(set.intersection(*map(set, points)))
-    return common, np.array([[each[step] for step in common] for each in points], dtype=float)
-
-
 def _explored(study: Study) -> str:
     """Return how often each policy explored in training, by space."""
     rows = []
@@ -452,7 +238,7 @@ def _explored(study: Study) -> str:
             if policy not in study.policies(space):
                 cells.append("-")
                 continue
-            values = _series(study, space, policy, "explored")[1].mean(axis=0)
+            values = mean_series(study, space, policy, "explored")[1].mean(axis=0)
             quarter = max(1, len(values) // 4)
             cells.append(f"{values.mean():.0%} ({values[:quarter].mean():.0%}, {values[-quarter:].mean():.0%})")
         rows.append([f"`{policy}`", *cells])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpo_gym.documents import fill_files, markdown_table
+from hpo_gym.documents import fill_page, markdown_table
 from hpo_gym.errors import DataMissingError, InvalidSettingError
 from hpo_gym.evaluation import bootstrap_interval
 from hpo_gym.evaluation.curves import RegretCurves
@@ -100,9 +100,7 @@ def write_page(documents: Path, titles: Mapping[str, str]) -> str:
         InvalidSettingError: If the page cannot be filled.
     """
     page = documents / _PAGE
-    if fill_files([page], tables(documents, titles)):
-        raise InvalidSettingError(f"{page} was not written; see the message above.")
-    return str(page)
+    return fill_page(page, tables(documents, titles))
 
 
 def tables(documents: Path, titles: Mapping[str, str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from agents.environments import EnvironmentConfig
 from agents.registry import find_agent
-from agents.study import StudyRun, require_alike, settings_of
+from agents.study_runs import StudyRun, require_alike, settings_of
 from hpo_gym.errors import InvalidSettingError, require_integer
 
 __all__ = ["Cell", "Plan", "common_environment", "matched"]

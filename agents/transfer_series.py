@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from agents.study import WALK
+from agents.study import WALK, mean_curves
 from hpo_gym.errors import DataIntegrityError
 from hpo_gym.evaluation import PairedTest, RegretCurves, bootstrap_interval, pairwise_tests
 
@@ -181,11 +181,5 @@ def _series(frame: pd.DataFrame, space: str, trials: Sequence[int]) -> list[Seri
 def _curves(values: Mapping[str, np.ndarray[Any, Any]]) -> RegretCurves:
     """Return final regrets ``[N]`` as curves of one trial, which tests are made for."""
     count = len(next(iter(values.values())))
-    return RegretCurves(
-        tasks=tuple(("", "", str(index)) for index in range(count)),
-        seeds=1,
-        budget=1,
-        runs=dict.fromkeys(values, 1),
-        values={name: value[:, None] for name, value in values.items()},
-        episodes={name: value[:, None, None] for name, value in values.items()},
-    )
+    tasks = [("", "", str(index)) for index in range(count)]
+    return mean_curves(tasks, {name: value[:, None] for name, value in values.items()})

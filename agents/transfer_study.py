@@ -20,7 +20,8 @@ from agents.comparison import ComparisonConfig, prepare
 from agents.environments import EnvironmentConfig, make_environment
 from agents.progress import EvaluationDisplay, make_console
 from agents.registry import find_agent
-from agents.study import WALK, StudyRun, find_runs, play, regret_rows, run_facts, write_results
+from agents.study import WALK, play, regret_rows, write_results
+from agents.study_runs import StudyRun, find_runs, run_facts
 from agents.subset_portfolios import play_portfolios, portfolio_run
 from agents.transfer_runs import Cell, Plan, common_environment, matched
 from agents.transfer_study_page import NAME, write_page

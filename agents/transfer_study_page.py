@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from agents.study import WALK, read_results
 from agents.transfer_figure import transfer_figure
 from agents.transfer_series import RANDOM, SIGNIFICANT, SpaceSeries
-from hpo_gym.documents import fill_files, markdown_table
-from hpo_gym.errors import DataMissingError, InvalidSettingError
+from hpo_gym.documents import fill_page, markdown_table
+from hpo_gym.errors import DataMissingError
 from hpo_gym.evaluation import PairedTest, save_figure
 from hpo_gym.evaluation.style import p_value_text, plural
 
@@ -44,8 +44,7 @@ def write_page(documents: Path) -> Path:
     made = tables(frames[NAME], facts)
     spaces = _spaces(frames[NAME], facts)
     save_figure(transfer_figure(list(spaces.values()), facts["trials"][-1]), folder / "figures" / NAME)
-    if fill_files([page], made):
-        raise InvalidSettingError(f"{page} was not written; see the message above.")
+    fill_page(page, made)
     return page
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["CLOCKS", "Pairs", "compare", "machine", "markdown_table", "seconds_per_call", "write_between"]
+__all__ = ["CLOCKS", "Pairs", "compare", "machine", "markdown_table", "seconds_per_call", "show", "write_between"]
 
 #: Wall time is what a user waits for. Processor time is less disturbed by other programs, and comparable only
 #: where both sides run on one thread (``OMP_NUM_THREADS=1``).
@@ -128,6 +129,19 @@ def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]], left: i
     """Return a Markdown table whose first ``left`` columns are text and whose others are figures."""
     lines = [titles, ["---"] * left + ["---:"] * (len(titles) - left), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def show(titles: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> None:
+    """Print what machine it is and a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*titles, title=title)
+    for row in rows:
+        table.add_row(*row)
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print(machine())
+    console.print(table)
 
 
 def write_between(page: Path, marker: str, text: str) -> None:

@@ -18,9 +18,7 @@ from typing import Any
 
 import gymnasium as gym
 import torch
-from _timing import Pairs, machine, markdown_table, write_between
-from rich.console import Console
-from rich.table import Table
+from _timing import Pairs, machine, markdown_table, show, write_between
 
 # The zoo is not installed: it is in the checkout, beside this folder.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -201,12 +199,7 @@ def main() -> None:
     if torch.cuda.is_available():
         chosen += CUDA_SETTINGS[:1] if options.quick else CUDA_SETTINGS
     rows = [measure(setting, turns, seconds) for setting in chosen]
-    shown = Table(*TITLES, title="DQN on rpart, learning included")
-    for row in rows:
-        shown.add_row(*row)
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    console.print(machine())
-    console.print(shown)
+    show(TITLES, rows, "DQN on rpart, learning included")
     if options.write_docs:
         write_between(PAGE, "dqn", f"{machine()}.\n\n{markdown_table(TITLES, rows, 1)}")
 

@@ -13,9 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from _timing import machine, markdown_table, write_between
-from rich.console import Console
-from rich.table import Table
+from _timing import machine, markdown_table, show, write_between
 
 # The zoo is not installed: it is in the checkout, beside this folder.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -49,12 +47,7 @@ def main() -> None:
     options = parser.parse_args()
     seeds, turns = (100, 1) if options.quick else (1000, 3)
     rows = [measure(space, seeds, 50, turns) for space in sorted(bundled_spaces())]
-    shown = Table(*TITLES, title=f"Random search, {seeds} repetitions, budget 50")
-    for row in rows:
-        shown.add_row(*row)
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    console.print(machine())
-    console.print(shown)
+    show(TITLES, rows, f"Random search, {seeds} repetitions, budget 50")
     if options.write_docs:
         write_between(PAGE, "evaluation", f"{machine()}.\n\n{markdown_table(TITLES, rows, 1)}")
 

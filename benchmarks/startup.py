@@ -14,9 +14,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from _timing import machine, markdown_table, write_between
-from rich.console import Console
-from rich.table import Table
+from _timing import machine, markdown_table, show, write_between
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 
@@ -76,12 +74,7 @@ def main() -> None:
     results = measure_all(3 if options.quick else 11)
     titles = ("what", "median, ms", "shortest, ms")
     rows = [[row.name, f"{1e3 * row.median:.0f}", f"{1e3 * min(row.seconds):.0f}"] for row in results]
-    shown = Table(*titles, title="Start-up")
-    for row in rows:
-        shown.add_row(*row)
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    console.print(machine())
-    console.print(shown)
+    show(titles, rows, "Start-up")
     if options.json:
         options.json.write_text(json.dumps({row.name: row.seconds for row in results}, indent=1), encoding="utf-8")
     if options.write_docs:

@@ -13,7 +13,7 @@ from pathlib import Path
 from hpo_gym.errors import HPOGymError, InvalidSettingError, unknown_name
 from hpo_gym.sources.bundle_files import write_atomic
 
-__all__ = ["fill_document", "fill_files", "markdown_table"]
+__all__ = ["fill_document", "fill_files", "fill_page", "markdown_table"]
 
 #: Makes the content of a table.
 Table = Callable[[], str]
@@ -57,6 +57,17 @@ def fill_document(text: str, tables: Mapping[str, Table]) -> str:
             f"tables: {', '.join(tables)}."
         )
     return filled
+
+
+def fill_page(page: Path, tables: Mapping[str, Table]) -> str:
+    """Fill one page that must not stay as it was, and return its path.
+
+    Raises:
+        InvalidSettingError: If it could not be; what was wrong stands on standard error.
+    """
+    if fill_files([page], tables):
+        raise InvalidSettingError(f"{page} was not written; see the message above.")
+    return str(page)
 
 
 def fill_files(documents: Sequence[Path], tables: Mapping[str, Table], check: bool = False) -> int:

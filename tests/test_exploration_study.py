@@ -19,9 +19,11 @@ from agents.environments import EnvironmentConfig
 from agents.experiment import run_training
 from agents.exploration_settings import EXPLORATIONS
 from agents.exploration_study import SPACES, chosen_runs, main
-from agents.exploration_study_page import CURVES, STUDY, Study, tables, write_page
+from agents.exploration_study_page import tables, write_page
+from agents.exploration_study_results import CURVES, STUDY, Study
 from agents.overrides import check_overrides
-from agents.study import WALK, find_runs, learning_curve, play, read_results, regret_rows, require_alike
+from agents.study import WALK, play, read_results, regret_rows
+from agents.study_runs import find_runs, learning_curve, require_alike
 from hpo_gym.errors import DataIntegrityError, DataMissingError, InvalidSettingError, SplitLeakError
 from hpo_gym.evaluation import regret_curves
 from train import GROUPS

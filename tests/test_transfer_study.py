@@ -22,7 +22,8 @@ from agents.environments import EnvironmentConfig, make_environment
 from agents.experiment import load_trained, run_training
 from agents.portfolio import Portfolio, PortfolioConfig
 from agents.problem import Problem, TrainingTasks
-from agents.study import WALK, find_runs, read_results
+from agents.study import WALK, read_results
+from agents.study_runs import find_runs
 from agents.subset_portfolios import play_portfolios
 from agents.transfer_figure import transfer_figure
 from agents.transfer_runs import Cell, Plan, matched

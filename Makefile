@@ -1,4 +1,4 @@
-# make train   a DQN agent on the embedded data, compared with random search on held-out datasets
+# make train   a GRPO-Transformer on the embedded data, compared with random search and TPE on held-out datasets
 # make test    the whole test suite
 # make help    everything else
 #
@@ -25,13 +25,14 @@ install: $(STAMP) ## Make .venv and install hpo_gym with everything that train a
 $(STAMP):
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV) (once; minutes on a fresh machine) ..."
-	@$(BIN)/python -m pip install --quiet -e ".[zoo,smac,sb3,openml,test,dev]" -c constraints.txt
+	@$(BIN)/python -m pip install --quiet -e ".[zoo,smac,sb3,live,dask,openml,test,dev]" -c constraints.txt
 	@rm -f $(VENV)/.installed-*
 	@touch $@
 
-train: $(STAMP) ## Train the default agent on the embedded data, then compare it with random search
-	$(BIN)/python train.py name=$(RUN) overwrite=true
-	$(BIN)/python evaluate.py agents=[random,dqn] run=runs/$(RUN)
+train: $(STAMP) ## Train a GRPO-Transformer on the embedded data, then compare it with random search and TPE
+	$(BIN)/python train.py agent=grpo agent.total_steps=300000 env.num_envs=256 env.budget=30 \
+	  validate_every=100000 validation_seeds=2 name=$(RUN) overwrite=true
+	$(BIN)/python evaluate.py agents=[random,tpe,grpo] run=runs/$(RUN) budget=50
 	@echo "Plots:"; find runs/$(RUN) -name '*.png' | sed 's/^/  /'
 
 # One torch thread per worker: two workers that each start a thread per core slow each other down.

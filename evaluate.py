@@ -22,7 +22,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from agents.command_line import run_command, store
 from agents.comparison import ComparisonConfig, env_of_runs, prepare
-from agents.environments import ENVIRONMENTS, EnvironmentConfig
+from agents.environments import ENVIRONMENTS, EnvironmentConfig, preset
 from agents.evaluation_folder import EvaluationFolder, report_of_folders
 from agents.experiment import build, load_trained
 from agents.overrides import Overrides
@@ -45,7 +45,8 @@ Compare methods and trained agents on held-out tasks: the same tasks, seeds, fir
 A killed evaluation goes on where it stopped: give the same command again.
 
 Settings (key=value):
-  protocol    openml-transfer, openml-zero-shot, single-task or multi-fidelity: what methods may have learned from
+  protocol    openml-transfer, openml-zero-shot, single-task, multi-fidelity or live: what methods may have learned
+              from; live trains models (python evaluate.py protocol=live agents=[random,tpe,gp])
   agents      names; default: random, and those of run=
   run         run folder(s) of train.py; the environment is theirs, changed by env.<setting>=...
   split       train, val, test or all (default: test)
@@ -73,6 +74,7 @@ _DECIDED = {
     "observation": "every agent reads the kind of observation that it was made for",
     "reward": "what is compared is regret",
     "reward_scale": "what is compared is regret",
+    "cost_weight": "what is compared is regret",
     "terminate_on_repeat": "every agent spends the whole budget",
     "num_envs": "all episodes of a split are played at once",
 }
@@ -106,8 +108,8 @@ class EvaluateConfig:
 GROUPS = {"env": list(ENVIRONMENTS)}
 
 store("evaluate", EvaluateConfig)
-for _name, _id in ENVIRONMENTS.items():
-    store(_name, EnvironmentConfig(id=_id), "env")
+for _name in ENVIRONMENTS:
+    store(_name, preset(_name), "env")
 
 
 def evaluate(config: DictConfig, overrides: Overrides) -> None:

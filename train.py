@@ -14,10 +14,13 @@ from typing import Any
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from agents.command_line import run_command, store
-from agents.environments import ENVIRONMENTS, EnvironmentConfig, space_name
+from agents.environments import ENVIRONMENTS, EnvironmentConfig, preset, space_name
 from agents.experiment import ExperimentConfig, build, resume_training, run_training
 from agents.overrides import Overrides
-from agents.registry import AGENTS, trainable_names
+from agents.registry import AGENTS, MODEL_TRAININGS, trainable_names
+from agents.run_folder import RunFolder
+from agents.spg_run import SPGRun, is_spg_run, resume_spg, run_spg
+from agents.spg_settings import SPGConfig
 from hpo_gym.errors import InvalidSettingError
 
 HELP = """
@@ -44,10 +47,18 @@ Settings (key=value):
                      validation_seeds: repetitions per dataset
   checkpoint_every   transitions between checkpoints; keep_checkpoints: how many stay
   log_every          transitions between points in TensorBoard; tensorboard=false writes none
+
+agent=spg tunes a network within its own training: agent.task says on what, agent.epochs how long. It has no
+environment, so that env.*, checkpoint_every, log_every, validate_every and validation_seeds are refused.
 """
+
+_EVALUATE = "evaluate with `python evaluate.py run={}`"
 
 # Part of a run's name already, or no property of what is trained.
 _NOT_IN_NAME = ("seed", "runs", "overwrite", "name")
+
+# What a training of a network has not: an environment, transitions, validation datasets.
+_OF_EPISODES = ("env", "checkpoint_every", "log_every", "validate_every", "validation_seeds")
 
 
 @dataclass
@@ -70,13 +81,15 @@ class TrainConfig:
     tensorboard: bool = True
 
 
-GROUPS = {"agent": trainable_names(), "env": list(ENVIRONMENTS)}
+GROUPS = {"agent": [*trainable_names(), *MODEL_TRAININGS], "env": list(ENVIRONMENTS)}
 
 store("train", TrainConfig)
-for _name in GROUPS["agent"]:
+for _name in trainable_names():
     store(_name, AGENTS[_name].config, "agent")
-for _name, _id in ENVIRONMENTS.items():
-    store(_name, EnvironmentConfig(id=_id), "env")
+for _name, _config in MODEL_TRAININGS.items():
+    store(_name, _config, "agent")
+for _name in ENVIRONMENTS:
+    store(_name, preset(_name), "env")
 
 
 def train(config: DictConfig, overrides: Overrides) -> None:
@@ -87,29 +100,48 @@ def train(config: DictConfig, overrides: Overrides) -> None:
             raise InvalidSettingError(
                 f"resume= continues a run with its own settings; leave out {', '.join(others)}, or train a new run."
             )
-        folder = resume_training(config.resume)
+        network = is_spg_run(config.resume)
+        folder = resume_spg(config.resume) if network else resume_training(config.resume)
     else:
         values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
         values.pop("resume")
         agent_class = OmegaConf.get_type(config, "agent")
         assert agent_class is not None  # a structured config of the group
         agent = build(agent_class, values.pop("agent"), "agent setting")
-        env = build(EnvironmentConfig, values.pop("env"), "environment setting")
-        experiment = ExperimentConfig(agent=agent, env=env, **values)
-        folder = run_training(dataclasses.replace(experiment, name=_run_name(experiment, overrides)))
+        network = isinstance(agent, SPGConfig)
+        folder = _train_network(agent, values, overrides) if network else _train_agent(agent, values, overrides)
     state = "finished" if folder.finished else "stopped"
-    print(f"{state}: {folder.path}  (evaluate with `python evaluate.py run={folder.path}`)")
+    use = f"its errors are in {folder.path / 'result.json'}" if network else _EVALUATE.format(folder.path)
+    print(f"{state}: {folder.path}  ({use})")
     print(f"curves: tensorboard --logdir {folder.path}")
 
 
-def _run_name(experiment: ExperimentConfig, overrides: Overrides) -> str | None:
-    """Return a name that no other job of a sweep has; ``None`` leaves it to the experiment."""
-    if experiment.name is None:
+def _train_agent(agent: Any, values: dict[str, Any], overrides: Overrides) -> RunFolder:
+    env = build(EnvironmentConfig, values.pop("env"), "environment setting")
+    experiment = ExperimentConfig(agent=agent, env=env, **values)
+    start = f"{experiment.agent_name}-{space_name(experiment.env)}-seed{experiment.seed}"
+    return run_training(dataclasses.replace(experiment, name=_run_name(experiment.name, start, overrides)))
+
+
+def _train_network(agent: SPGConfig, values: dict[str, Any], overrides: Overrides) -> RunFolder:
+    refused = [key for key in overrides.keys if key.partition(".")[0] in _OF_EPISODES]
+    if refused:
+        raise InvalidSettingError(
+            f"agent=spg trains a network on examples and plays no episodes: {', '.join(refused)} would have no effect. "
+            "Leave it out; agent.task, agent.epochs and agent.checkpoint_every say what is trained, how long, and how "
+            "often it is saved."
+        )
+    run = SPGRun(agent=agent, **{name: value for name, value in values.items() if name not in _OF_EPISODES})
+    return run_spg(dataclasses.replace(run, name=_run_name(run.name, run.label, overrides)))
+
+
+def _run_name(name: str | None, start: str, overrides: Overrides) -> str | None:
+    """Return a name that no other job of a sweep has; ``None`` leaves it to the run, which calls itself ``start``."""
+    if name is None:
         label = overrides.label(without=_NOT_IN_NAME)
-        start = f"{experiment.agent_name}-{space_name(experiment.env)}-seed{experiment.seed}"
         return f"{start}-{label}" if label else None
     label = "" if "name" in Overrides(overrides.swept).keys else overrides.label(without=("runs", "overwrite"))
-    return f"{experiment.name}-{label}" if label else experiment.name
+    return f"{name}-{label}" if label else name
 
 
 if __name__ == "__main__":

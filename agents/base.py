@@ -207,6 +207,9 @@ class TrainableAgent(Agent):
         config, interface, seed, device: As for :class:`Agent`.
     """
 
+    #: Settings of the environment that it is trained with where the configuration names no reward.
+    training_rules: ClassVar[Mapping[str, Any]] = {}
+
     def __init__(self, config: Any, interface: Interface, seed: int = 0, device: torch.device | str = "cpu") -> None:
         super().__init__(config, interface, seed, device)
         #: Transitions made by :meth:`train` so far.

@@ -13,6 +13,7 @@ from agents.environments import EnvironmentConfig, make_environment, resolved
 from agents.experiment import TrainedAgent, load_trained
 from agents.participants import Field, Participants
 from agents.registry import find_agent
+from agents.shipped_policies import load_shipped
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError, unknown_name
 from hpo_gym.evaluation import CellStore, EvaluationResult, RecordTable, Rules, chosen_trials, evaluate_all
@@ -30,7 +31,7 @@ _SEEDS = 5
 # How fast a run computed, and from which folder it read, says nothing about what it learned.
 _NO_PROPERTY = ("num_envs", "device", "data_dir", "render_mode", "tasks_seed")
 # What an agent learns from, and how it acts: agents of different kinds may differ in it.
-_OF_AGENT = ("action", "observation", "reward", "reward_scale", "terminate_on_repeat")
+_OF_AGENT = ("action", "observation", "reward", "reward_scale", "cost_weight", "terminate_on_repeat")
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,8 @@ def prepare(config: ComparisonConfig) -> Comparison:
     protocol = None if config.protocol is None else find_protocol(config.protocol).require_runnable()
     env = _environment(config, protocol)
     suite, splits = env.suite, env.engine.protocol
-    suite.require_range()
+    if not suite.measured:
+        suite.require_range()
     rules = Rules(
         split=config.split,
         protocol=splits,
@@ -183,6 +185,7 @@ def prepare(config: ComparisonConfig) -> Comparison:
         allow_leak=config.allow_leak,
     )
     trained = [load_trained(path, env.device) for path in config.runs]
+    trained += _shipped(config.agents or (), trained, suite)
     participants = Participants(place, config.agents, trained, config.settings)
     for contender in participants.contenders:
         Stage(contender, suite, rules)
@@ -196,10 +199,18 @@ def prepare(config: ComparisonConfig) -> Comparison:
     return Comparison(config, tuple(participants.contenders), suite, rules, reference, trials, evaluations)
 
 
+def _shipped(names: Sequence[str], runs: Sequence[TrainedAgent], suite: TaskSuite) -> list[TrainedAgent]:
+    """Return the policies that travel with the repository, of the learning agents that no run is given of."""
+    given = {run.config.agent_name for run in runs}
+    learned = [name for name in dict.fromkeys(names) if find_agent(name).agent.learns and name not in given]
+    found = [load_shipped(name, suite.name, suite.device) for name in learned]
+    return [policy for policy in found if policy is not None]
+
+
 def _environment(config: ComparisonConfig, protocol: Protocol | None) -> HPOVectorEnv:
     """Return an environment with the objective and the rules of the comparison."""
     # What the environment would reward is never asked for, and may need a range that is not known.
-    given = dataclasses.replace(config.env, reward=None, reward_scale=None, terminate_on_repeat=None)
+    given = dataclasses.replace(config.env, reward=None, reward_scale=None, cost_weight=None, terminate_on_repeat=None)
     changes: dict[str, Any] = {} if config.budget is None else {"budget": config.budget}
     if protocol is not None:
         decided = {"protocol": protocol.splits, **protocol.settings}

@@ -19,7 +19,7 @@ from hpo_gym.mdp.observations import Observation
 __all__ = ["as_contender", "evaluation_settings"]
 
 # Decided by each contender or by the comparison, or without meaning when nothing is learned.
-_NOT_COMPARED = ("action", "observation", "budget", "reward", "reward_scale", "terminate_on_repeat")
+_NOT_COMPARED = ("action", "observation", "budget", "reward", "reward_scale", "cost_weight", "terminate_on_repeat")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError, unknown_name
 from hpo_gym.mdp import EpisodeSettings
 
-__all__ = ["ENVIRONMENTS", "EnvironmentConfig", "make_environment", "resolved", "space_name", "suited"]
+__all__ = ["ENVIRONMENTS", "EnvironmentConfig", "make_environment", "preset", "resolved", "space_name", "suited"]
 
 #: Names on the command line (``env=openml``) and the ids behind them.
 ENVIRONMENTS = {
@@ -27,7 +27,14 @@ ENVIRONMENTS = {
     "yahpo_continuous": "HPO-YAHPOContinuous-v0",
     "synthetic": "HPO-Synthetic-v0",
     "synthetic_continuous": "HPO-SyntheticContinuous-v0",
+    "live": "HPO-Live-v0",
+    "live_continuous": "HPO-LiveContinuous-v0",
+    "live_multi_fidelity": "HPO-LiveMultiFidelity-v0",
 }
+
+# Where every evaluation is a training: as many episodes at once as a machine can train models for; and nobody knows
+# the range of scores that a training reward could be divided by.
+_LIVE: dict[str, Any] = {"num_envs": 8, "reward_scale": "none"}
 
 # Fields that are not keyword arguments of the environment.
 _OWN = ("id", "num_envs")
@@ -65,6 +72,7 @@ class EnvironmentConfig:
     observation: str | None = None
     reward: str | None = None
     reward_scale: str | None = "range"
+    cost_weight: float | None = None
     start: str | None = None
     start_configuration: dict[str, Any] = field(default_factory=dict)
     levels: int | None = None
@@ -80,6 +88,11 @@ class EnvironmentConfig:
         """Return the keyword arguments that override the card."""
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _OWN}
         return {name: value for name, value in given.items() if value is not None and value != {}}
+
+
+def preset(name: str) -> EnvironmentConfig:
+    """Return what ``env=<name>`` on the command line means."""
+    return EnvironmentConfig(id=ENVIRONMENTS[name], **(_LIVE if name.startswith("live") else {}))
 
 
 def resolved(config: EnvironmentConfig) -> dict[str, Any]:

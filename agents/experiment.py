@@ -134,6 +134,11 @@ def _config(folder: RunFolder) -> ExperimentConfig:
 def _suited(env: EnvironmentConfig, agent: type[TrainableAgent]) -> EnvironmentConfig:
     """Return an environment that an agent can use, and say so where the card has another."""
     chosen = suited(env, agent.action_kinds, agent.observation_kinds)
+    if env.reward is None and agent.training_rules:
+        chosen = replace(chosen, **agent.training_rules)
+        rules = ", ".join(f"{name}={value}" for name, value in agent.training_rules.items())
+        note = f"{agent.name} learns with {rules}; env.reward=... chooses another reward"
+        make_console().print(note, markup=False, highlight=False, soft_wrap=True)
     changed = [name for name in ("action", "observation") if getattr(chosen, name) != getattr(env, name)]
     if changed:
         what = " and ".join(f"{name}={getattr(chosen, name)}" for name in changed)
@@ -246,7 +251,7 @@ def _train(
             nonlocal next_checkpoint, stopped
             if validation.due(steps) or (validation.active and steps >= total):
                 recorder.validated(steps, validation.measure(agent, steps))
-            if recorder.add(steps, logs, info, display.steps_per_second(steps)):
+            if recorder.add(steps, logs, info, display.steps_per_second(steps)) or display.outdated:
                 display.update(steps, recorder.figures)
             asked = interruption.requested or (stop_after is not None and steps >= stop_after)
             stopped = asked and steps < total

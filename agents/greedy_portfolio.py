@@ -17,7 +17,7 @@ from agents.problem import Problem, TrainingTasks
 from hpo_gym.errors import require_integer
 from hpo_gym.seeding import generator
 
-__all__ = ["greedy_cover", "greedy_portfolio"]
+__all__ = ["explore_training_tasks", "greedy_cover", "greedy_portfolio"]
 
 # Candidates are scored in chunks of about so many evaluations, for the memory's sake.
 _CHUNK = 2**15
@@ -93,9 +93,33 @@ def greedy_portfolio(
     Raises:
         InvalidSettingError: If ``size`` or ``candidates`` is below 1, or ``refinements`` below 0.
     """
-    for name, value, least in (("size", size, 1), ("candidates", candidates, 1), ("refinements", refinements, 0)):
-        require_integer(name, value, least)
-    space, draws = problem.space, generator(seed, "agent", "portfolio")
+    require_integer("size", size, 1)
+    draws = generator(seed, "agent", "portfolio")
+    points, regret = explore_training_tasks(problem, training, candidates, refinements, draws)
+    return points[greedy_cover(regret, size, regret[0] if after_default else None)]
+
+
+def explore_training_tasks(
+    problem: Problem, training: TrainingTasks, candidates: int, refinements: int, draws: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Evaluate configurations on every training task, many of them near what is best on one.
+
+    Args:
+        problem: The search space.
+        training: The ``N`` training tasks.
+        candidates, refinements: As for :func:`greedy_portfolio`.
+        draws: Where random numbers come from.
+
+    Returns:
+        Different points of the unit cube as a history shows them, the default first, float32 ``[P, D]``, and their
+        regret on every task, float64 ``[P, N]``; both on the CPU.
+
+    Raises:
+        InvalidSettingError: If ``candidates`` is below 1, or ``refinements`` below 0.
+    """
+    require_integer("candidates", candidates, 1)
+    require_integer("refinements", refinements, 0)
+    space = problem.space
     per_round = candidates // (2 * refinements) if refinements else 0
     drawn = space.sample(candidates - refinements * per_round, draws)
     points = space.canonical(torch.cat([space.default()[None], drawn]))
@@ -114,8 +138,7 @@ def greedy_portfolio(
         regret = torch.cat([regret, _regret(training, neighbours)])
     # The default is the first of the different points.
     different = first_of_each(points).sort().values
-    points, regret = points[different], regret[different]
-    return points[greedy_cover(regret, size, regret[0] if after_default else None)]
+    return points[different], regret[different]
 
 
 def _regret(training: TrainingTasks, points: Tensor) -> Tensor:

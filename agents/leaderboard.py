@@ -39,6 +39,7 @@ _FAST = (
     "tpe",
     "tpe_multivariate",
     "portfolio",
+    "transfer_gp",
 )
 _SLOW = ("gp", "portfolio_gp", "smac")
 _MULTI_FIDELITY = ("random", "local_search", "tpe", "portfolio", "hyperband", "asha", "bohb")

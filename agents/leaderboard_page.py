@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-__all__ = ["BoardResults", "add_results", "tables", "write_page"]
+__all__ = ["BoardResults", "add_results", "read_curves", "tables", "write_page"]
 
 _CURVES, _FACTS, _PAGE = "leaderboard/curves.parquet", "leaderboard/facts.json", "leaderboard.md"
 _SHOWN = (1, 10, 30, 50, 100)
@@ -77,6 +77,15 @@ def add_results(documents: Path, results: BoardResults) -> None:
     with replacing(path) as temporary:
         frame.to_parquet(temporary, index=False, compression="zstd")
     write_atomic(documents / _FACTS, (json.dumps(facts, indent=1, sort_keys=True) + "\n").encode())
+
+
+def read_curves(documents: Path) -> pd.DataFrame:
+    """Return the curves beside the page: columns ``board``, ``agent``, ``task`` and ``regret`` (float32 ``[T]``).
+
+    Raises:
+        DataMissingError: If no board was played.
+    """
+    return _read(documents)[0]
 
 
 def _read(documents: Path) -> tuple[pd.DataFrame, dict[str, Any]]:

@@ -81,12 +81,10 @@ def compose_config(name: str, items: Sequence[str], groups: Mapping[str, Sequenc
     """
     checked = check_overrides(name, items, groups)
     with initialize(version_base="1.3", config_path=None):
-        for count in range(len(checked) + 1):
-            try:
-                config = compose(name, overrides=checked[:count])
-            except (HydraException, OmegaConfBaseException) as error:
-                raise InvalidSettingError(first_line(error)) from error
-    return config
+        try:
+            return compose(name, overrides=checked)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise InvalidSettingError(first_line(error)) from error
 
 
 def first_line(error: BaseException) -> str:

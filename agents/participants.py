@@ -14,6 +14,7 @@ from agents.contenders import as_contender
 from agents.experiment import TrainedAgent
 from agents.problem import Problem, TrainingTasks
 from agents.registry import find_agent
+from agents.shipped_policies import shipped_names
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError, SplitLeakError, unknown_name
 from hpo_gym.evaluation.cells import content_digest
@@ -190,8 +191,9 @@ class Participants:
             )
         if not runs:
             raise InvalidSettingError(
-                f"Agent {name!r} learns, so that it needs a trained policy: give run=runs/<name>, made with "
-                f"`python train.py agent={name} name=<name>`."
+                f"Agent {name!r} learns, so that it needs a trained policy, and none for {self._field.suite.name!r} "
+                f"travels with hpo_gym (there are: {', '.join(shipped_names()) or 'none'}): give run=runs/<name>, made "
+                f"with `python train.py agent={name} env.space={self._field.suite.name} name=<name>`."
             )
         contenders = []
         for run in runs:

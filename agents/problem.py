@@ -35,6 +35,12 @@ class TrainingTasks:
         """``N``."""
         return len(self._tasks)
 
+    @property
+    def span(self) -> Tensor:
+        """Best minus worst score of every task, float64 ``[N]``: what a regret of 1 is worth in scores."""
+        known = self._suite.require_range()
+        return (known.best - known.worst)[self._tasks].double()
+
     @torch.no_grad()
     def regret(self, u: Tensor) -> Tensor:
         """Return the normalised regret of ``P`` configurations on every task at full fidelity.

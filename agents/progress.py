@@ -22,6 +22,8 @@ from rich.text import Text
 __all__ = ["EvaluationDisplay", "TrainingDisplay", "make_console"]
 
 _LINE_SECONDS = 15.0
+# After which a bar is drawn anew even where no figures are.
+_SHOWN_SECONDS = 2.0
 
 # Of a pipe or a file nobody knows the width, and rich would assume 80 columns: too few for a table of results.
 _FILE_WIDTH = 140
@@ -63,7 +65,7 @@ class TrainingDisplay:
     def __init__(self, title: str, total: int, done: int = 0, console: Console | None = None) -> None:
         self.console = console or make_console()
         self._title, self._total, self._begun_at = title, total, done
-        self._begun = self._last_line = time.monotonic()
+        self._begun = self._last_line = self._shown = time.monotonic()
         self._last_steps = -1
         self._progress = _progress(self.console, TextColumn("[bold]{task.description}"))
         self._task = self._progress.add_task(title, total=total, completed=done)
@@ -83,13 +85,18 @@ class TrainingDisplay:
         """Return the mean speed since this part of the run began."""
         return (steps - self._begun_at) / max(1e-9, time.monotonic() - self._begun)
 
+    @property
+    def outdated(self) -> bool:
+        """Whether nothing was shown for a while: a transition may take as long as training a model."""
+        return time.monotonic() - self._shown > _SHOWN_SECONDS
+
     def update(self, steps: int, figures: Mapping[str, float]) -> None:
         """Show the state after ``steps`` transitions."""
         speed = self.steps_per_second(steps)
         text = " · ".join([f"{speed:,.0f} steps/s", *(f"{name} {value:.4g}" for name, value in figures.items())])
         self._progress.update(self._task, completed=min(steps, self._total))
         self._figures.plain = text
-        now = time.monotonic()
+        now = self._shown = time.monotonic()
         due = now - self._last_line > _LINE_SECONDS or steps >= self._total
         if not self.console.is_terminal and due and steps > self._last_steps:
             self._last_line, self._last_steps = now, steps

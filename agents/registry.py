@@ -15,6 +15,7 @@ from agents.differential_evolution import DifferentialEvolution, DifferentialEvo
 from agents.dqn import DQN, DQNConfig
 from agents.gaussian_process import GaussianProcess, GPConfig
 from agents.grid_search import GridSearch, GridSearchConfig
+from agents.grpo import GRPO, GRPOConfig
 from agents.hyp_rl import HypRL, HypRLConfig
 from agents.hyp_rl_faithful import HypRLFaithful, HypRLFaithfulConfig
 from agents.hyperband import Hyperband, HyperbandConfig
@@ -33,12 +34,14 @@ from agents.sb3_sac import SB3SAC, SB3SACConfig
 from agents.sb3_td3 import SB3TD3, SB3TD3Config
 from agents.sboa import SBOA, SBOAConfig
 from agents.smac import SMAC, SMACConfig
+from agents.spg_settings import SPGConfig
 from agents.tabular_q_learning import TabularQConfig, TabularQLearning
 from agents.tpe import TPE, TPEConfig
 from agents.tpe_multivariate import MultivariateTPE, MultivariateTPEConfig
+from agents.transfer_gp import TransferGP, TransferGPConfig
 from hpo_gym.errors import InvalidSettingError, unknown_name
 
-__all__ = ["AGENTS", "RegisteredAgent", "find_agent", "find_trainable", "trainable_names"]
+__all__ = ["AGENTS", "MODEL_TRAININGS", "RegisteredAgent", "find_agent", "find_trainable", "trainable_names"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class RegisteredAgent:
 _ALL = (
     RegisteredAgent(DQN, DQNConfig),
     RegisteredAgent(AgnosticQ, AgnosticQConfig),
+    RegisteredAgent(GRPO, GRPOConfig),
     RegisteredAgent(PortfolioQ, PortfolioQConfig),
     RegisteredAgent(HypRL, HypRLConfig),
     RegisteredAgent(HypRLFaithful, HypRLFaithfulConfig),
@@ -77,6 +81,7 @@ _ALL = (
     RegisteredAgent(SMAC, SMACConfig),
     RegisteredAgent(Portfolio, PortfolioConfig),
     RegisteredAgent(PortfolioGP, PortfolioGPConfig),
+    RegisteredAgent(TransferGP, TransferGPConfig),
     RegisteredAgent(Hyperband, HyperbandConfig),
     RegisteredAgent(ASHA, ASHAConfig),
     RegisteredAgent(BOHB, BOHBConfig),
@@ -84,13 +89,23 @@ _ALL = (
 
 AGENTS: dict[str, RegisteredAgent] = {entry.agent.name: entry for entry in _ALL}
 
+#: Configurations of methods that tune a network within its own training, by name. ``train.py`` runs them; they play no
+#: episodes, so that they are no agents and ``evaluate.py`` has nothing to evaluate.
+MODEL_TRAININGS: dict[str, type[Any]] = {"spg": SPGConfig}
+
 
 def find_agent(name: str) -> RegisteredAgent:
     """Return the agent called ``name``.
 
     Raises:
         UnknownNameError: If there is none, with the closest name.
+        InvalidSettingError: If it is a method that plays no episodes.
     """
+    if name in MODEL_TRAININGS:
+        raise InvalidSettingError(
+            f"agent={name} tunes a network within its own training: it plays no episodes. Train with it, "
+            f"`python train.py agent={name}`; docs/agents/{name}.md says how it compares."
+        )
     if name not in AGENTS:
         raise unknown_name("agent", name, AGENTS)
     return AGENTS[name]

@@ -53,6 +53,20 @@ QUICK: dict[str, dict[str, Any]] = {
         "learning_rate": 2e-3,
         "discount": 0.9,
     },
+    "grpo": {
+        "total_steps": 12_000,
+        "group_size": 8,
+        "width": 32,
+        "layers": 1,
+        "heads": 2,
+        "bins": 8,
+        "meta_features": True,
+        "epochs": 4,
+        "minibatches": 2,
+        "learning_rate": 5e-3,
+        "entropy": 0.0,
+        "proposals": 1,
+    },
     "agnostic_q": {
         "total_steps": 4_000,
         "hidden": (32, 32),
@@ -110,8 +124,8 @@ QUICK: dict[str, dict[str, Any]] = {
     # With so few updates it finds a good policy only if it neither looks far ahead nor stops exploring early.
     "sb3_a2c": {
         **_ROLLOUT,
-        "total_steps": 32_000,
-        "learning_rate": 2e-3,
+        "total_steps": 16_000,
+        "learning_rate": 4e-3,
         "n_steps": 3,
         "gamma": 0.7,
         "gae_lambda": 0.9,
@@ -128,5 +142,13 @@ QUICK: dict[str, dict[str, Any]] = {
 CHEAP: dict[str, dict[str, Any]] = {
     "gp": {"startup_trials": 11},
     "portfolio_gp": {"candidates": 64},
+    "transfer_gp": {
+        "samples": 64,
+        "hidden": 16,
+        "surface_steps": 100,
+        "kernel_steps": 5,
+        "candidates": 16,
+        "neighbours": 16,
+    },
     "smac": {"initial_share": 1.0},
 }

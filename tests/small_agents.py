@@ -1,7 +1,6 @@
-"""``python small_agents.py <folder> <agent> ...``: small runs of agents; prints a digest of each policy.
+"""``python small_agents.py <folder> <agent> ...``: begins small runs of agents; prints the signals that ended them.
 
-In a process of its own it shows that training depends on nothing but the seed; with ``--die`` it is killed by SIGKILL
-once the last of them has written a checkpoint.
+Every run is trained by a process of its own, which is killed by SIGKILL as soon as there is a checkpoint.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "sb3_ppo": {"total_steps": 896, "n_steps": 8, "batch_size": 64, "n_epochs": 2},
     "sb3_a2c": {"total_steps": 800},
     "random": {"total_steps": 800},
+    "grpo": {"total_steps": 960, "group_size": 8, "width": 16, "layers": 1, "heads": 2, "bins": 8, "proposals": 1},
 }
 OFF_POLICY = {"total_steps": 800, "learning_starts": 200, "batch_size": 32, "transitions_per_update": 32}
 STABLE = {"total_steps": 800, "learning_starts": 200, "batch_size": 32, "train_freq": 32, "buffer_size": 500}
@@ -83,16 +83,25 @@ def die_after(folder: Path) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def train_and_die(name: str, runs: Path) -> int:
+    """Train until the first checkpoint in a process of its own; return the signal that ended it, 0 for none."""
+    child = os.fork()
+    if child == 0:
+        # No way back into the caller, whatever happens.
+        try:
+            die_after(runs / name)
+            run_training(small_experiment(name, runs))
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+
+
 def main(arguments: list[str]) -> None:
     torch.set_num_threads(1)
-    die = "--die" in arguments
-    runs, *names = [Path(arguments[0]), *(name for name in arguments[1:] if name != "--die")]
-    digests = {}
-    for name in map(str, names):
-        if die:
-            die_after(runs / name)
-        digests[name] = policy_digest(run_training(small_experiment(name, runs)).path)
-    print(json.dumps(digests))
+    runs, names = Path(arguments[0]), arguments[1:]
+    signals = {name: train_and_die(name, runs) for name in names}
+    print(json.dumps(signals))
 
 
 if __name__ == "__main__":

@@ -7,10 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from small_agents import main, policy_digest, small_experiment
+from small_agents import policy_digest, small_experiment
 from training_runs import REPOSITORY
 
 from agents.experiment import resume_training, run_training
@@ -21,18 +22,25 @@ SCRIPT = Path(__file__).with_name("small_agents.py")
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Digests of policies that were trained without a break in this process."""
+    """Digests of policies that were trained in this process without a break, one after the other."""
     runs = tmp_path_factory.mktemp("here")
     return {name: policy_digest(run_training(small_experiment(name, runs)).path) for name in trainable_names()}
 
 
-@pytest.mark.slow
-def test_another_process_trains_the_same_agents(here, tmp_path):
+@dataclass(frozen=True)
+class Killed:
+    """Runs that other processes began, each one of its own, and the signals that ended them."""
+
+    runs: Path
+    signals: dict[str, int]
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
+    runs = tmp_path_factory.mktemp("killed")
     environment = os.environ | {"PYTHONHASHSEED": "4242", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-    # In another order: what one agent leaves behind must not reach the next.
-    names = sorted(trainable_names(), reverse=True)
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(tmp_path), *names],
+        [sys.executable, str(SCRIPT), str(runs), *trainable_names()],
         env=environment,
         capture_output=True,
         text=True,
@@ -40,22 +48,14 @@ def test_another_process_trains_the_same_agents(here, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    there = json.loads(done.stdout.splitlines()[-1])
-    assert {name for name in here if here[name] != there[name]} == set()
+    return Killed(runs, json.loads(done.stdout.splitlines()[-1]))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", trainable_names())
-def test_a_killed_training_resumes_to_the_same_bits(here, name, tmp_path):
-    child = os.fork()
-    if child == 0:
-        # No way back into pytest, whatever happens.
-        try:
-            main([str(tmp_path), name, "--die"])
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, "it ended before it was killed"
-    folder = resume_training(tmp_path / name)
+def test_a_training_that_another_process_began_and_was_killed_in_ends_with_the_same_bits(here, killed, name):
+    """What one agent leaves behind in this process must not reach the next: over there no other came before."""
+    assert killed.signals[name] == signal.SIGKILL, "it ended before it was killed"
+    folder = resume_training(killed.runs / name)
     assert folder.finished
     assert policy_digest(folder.path) == here[name]

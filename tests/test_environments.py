@@ -12,27 +12,33 @@ import pytest
 import hpo_gym
 from hpo_gym.testing import EnvCase
 
+# What real training answers takes time and a measured number of seconds: tests/test_live_*.py play those ids.
+IDS = [name for name in hpo_gym.registered_ids() if "Live" not in name]
 ACTIONS = ("grid_step", "grid_choice", "continuous")
 # With another kind of action an id of continuous ones is the id without that word, which is here, too.
 VARIANTS = {
     f"{name}-{action}-{observation}": (name, {"action": action, "observation": observation})
-    for name in hpo_gym.registered_ids()
-    for action in (
-        ACTIONS[-1:] if name.replace("Continuous", "") in set(hpo_gym.registered_ids()) - {name} else ACTIONS
-    )
+    for name in IDS
+    for action in (ACTIONS[-1:] if name.replace("Continuous", "") in set(IDS) - {name} else ACTIONS)
     for observation in ("flat", "history")
 }
+# Pictures take a while and depend neither on the action nor on the observation.
+DRAWN = {name: (name, {}) for name in IDS}
 
 
 @pytest.fixture(params=VARIANTS.values(), ids=VARIANTS)
-def make_env(request: pytest.FixtureRequest) -> Callable[..., gym.Env[Any, Any]]:
-    name, settings = request.param
-    if "YAHPO" in name and not os.environ.get("HPO_GYM_DATA"):
-        pytest.skip("needs the published data: set HPO_GYM_DATA")
-    return lambda **overrides: gym.make(name, **({"budget": 6} | settings | overrides))
+def variant(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    return request.param
 
 
 class TestRegistered(EnvCase):
     @pytest.fixture
-    def make_env(self, make_env: Callable[..., gym.Env[Any, Any]]) -> Callable[..., gym.Env[Any, Any]]:
-        return make_env
+    def make_env(self, variant: tuple[str, dict[str, Any]]) -> Callable[..., gym.Env[Any, Any]]:
+        name, settings = variant
+        if "YAHPO" in name and not os.environ.get("HPO_GYM_DATA"):
+            pytest.skip("needs the published data: set HPO_GYM_DATA")
+        return lambda **overrides: gym.make(name, **({"budget": 6} | settings | overrides))
+
+    @pytest.mark.parametrize("variant", DRAWN.values(), ids=DRAWN, indirect=True)
+    def test_render(self, make_env: Callable[..., gym.Env[Any, Any]]) -> None:
+        super().test_render(make_env)

@@ -41,11 +41,21 @@ def variant(request: pytest.FixtureRequest, data_folder: Any) -> tuple[str, dict
     return name, {"budget": 5} | settings
 
 
+# Pictures take a while and depend on nothing but whether epochs are paid for.
+DRAWN = pytest.mark.parametrize(
+    "variant", [VARIANTS["rpart"], VARIANTS["lcbench-paid-epochs"]], indirect=True, ids=["rpart", "lcbench-paid-epochs"]
+)
+
+
 class TestScalar(EnvCase):
     @pytest.fixture
     def make_env(self, variant: tuple[str, dict[str, Any]]) -> Callable[..., gym.Env[Any, Any]]:
         name, settings = variant
         return lambda **overrides: gym.make(name, **(settings | overrides))
+
+    @DRAWN
+    def test_render(self, make_env: Callable[..., gym.Env[Any, Any]]) -> None:
+        super().test_render(make_env)
 
 
 class TestVector(VectorEnvCase):
@@ -64,6 +74,10 @@ class TestVector(VectorEnvCase):
             return inner
 
         return make
+
+    @DRAWN
+    def test_render(self, make_vector_env: Callable[..., HPOVectorEnv]) -> None:
+        super().test_render(make_vector_env)
 
 
 def test_conditions_are_played_not_ignored(data_folder: Any) -> None:
@@ -107,19 +121,17 @@ def test_paid_epochs_buy_more_trials_than_full_trainings(data_folder: Any) -> No
 
 
 @pytest.mark.parametrize("recipe", SURROGATE_RECIPES, ids=lambda recipe: recipe.space)
-def test_an_embedded_surface_ranks_like_its_original_on_2000_random_configurations(
-    recipe: Any, data_folder: Any
-) -> None:
+def test_an_embedded_surface_ranks_like_its_original_on_random_configurations(recipe: Any, data_folder: Any) -> None:
     ours, exact = load_suite("bundled", recipe.space), load_suite("yahpo", recipe.scenario)
     assert ours.space.spec == exact.space.spec
     # Other configurations than those that the published figures were measured on.
-    u = ours.space.sample(2000, generator(2024, "test", "agreement", recipe.space))
+    u = ours.space.sample(1000, generator(2024, "test", "agreement", recipe.space))
     active = ours.space.active(u)
     scores, costs, biases = [], [], []
     for index, ref in enumerate(ours.tasks):
         with torch.no_grad():
-            mine = ours.evaluate(torch.full((2000,), index), u, active)
-            theirs = exact.evaluate(torch.full((2000,), exact.position(ref)), u, active)
+            mine = ours.evaluate(torch.full((1000,), index), u, active)
+            theirs = exact.evaluate(torch.full((1000,), exact.position(ref)), u, active)
         scores.append(float(spearmanr(mine.score.numpy(), theirs.score.numpy()).statistic))
         column, other = ours.cost_column, exact.cost_column
         assert column is not None and other is not None

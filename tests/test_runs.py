@@ -17,6 +17,8 @@ from hpo_gym.sources import load_suite
 from hpo_gym.surrogates.compact import CompactArchitecture
 
 QUICK = RunFitSettings(CompactArchitecture(24, 16, 1), members=2, steps=250, batch=256, folds=3)
+# For what does not depend on how good a fit is; long enough to report progress.
+TINY = dataclasses.replace(QUICK, steps=30)
 COLUMNS = {"task_column": "data", "hyperparameters": ["rate", "depth", "kind"], "metrics": ["accuracy", "seconds"]}
 
 
@@ -103,10 +105,10 @@ def test_a_ragged_table_is_fitted_with_cross_validated_quality(ragged):
 
 
 def test_a_fit_is_kept_and_found_again(ragged, tmp_path):
-    first = load_suite("runs", str(ragged), **COLUMNS, settings=QUICK)
+    first = load_suite("runs", str(ragged), **COLUMNS, settings=TINY)
     (folder,) = (tmp_path / "cache" / "runs").iterdir()
     written = (folder / "fit.safetensors").stat().st_mtime_ns
-    again = load_suite("runs", str(ragged), **COLUMNS, settings=QUICK)
+    again = load_suite("runs", str(ragged), **COLUMNS, settings=TINY)
     assert (folder / "fit.safetensors").stat().st_mtime_ns == written
     u = first.space.sample(64, torch.Generator().manual_seed(1))
     task, active = torch.arange(64) % 4, torch.ones_like(u, dtype=torch.bool)
@@ -329,8 +331,9 @@ def test_a_small_table_is_fitted_with_little_effort_and_well(tmp_path):
     assert suite.spec.provenance["quality"]["cv_spearman_median"] > 0.9
 
 
-@pytest.mark.slow
-def test_without_settings_the_effort_is_that_of_the_number_of_rows(tmp_path):
+def test_without_settings_the_effort_is_that_of_the_number_of_rows(tmp_path, monkeypatch):
+    # The most steps that for_rows gives: what is compared is a key, not a fit.
+    monkeypatch.setattr(RunFitSettings, "steps", 2)
     path = tmp_path / "t.csv"
     path.write_text("data,rate,accuracy\n" + "\n".join(f"{i % 2},{0.1 + i / 50},{i / 20}" for i in range(20)))
     columns = {"task_column": "data", "hyperparameters": ["rate"], "metrics": ["accuracy"], "mode": "fit"}
@@ -342,15 +345,14 @@ def test_without_settings_the_effort_is_that_of_the_number_of_rows(tmp_path):
 
 
 def test_a_long_fit_says_what_it_does_and_where_it_is_kept(ragged, tmp_path, monkeypatch, capsys):
-    tiny = dataclasses.replace(QUICK, steps=60)
     monkeypatch.setattr("hpo_gym.sources.runs._MOMENT", math.inf)
-    load_suite("runs", str(ragged), **COLUMNS, settings=tiny, cache=False)
+    load_suite("runs", str(ragged), **COLUMNS, settings=TINY, cache=False)
     assert capsys.readouterr() == ("", "")
     monkeypatch.setattr("hpo_gym.sources.runs._MOMENT", 0.0)
-    load_suite("runs", str(ragged), **COLUMNS, settings=tiny)
+    load_suite("runs", str(ragged), **COLUMNS, settings=TINY)
     (folder,) = (tmp_path / "cache" / "runs").iterdir()
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1
     assert "fitting 2 networks to 660 rows of ragged.csv, 3-fold validated" in err and f"kept in {folder}" in err
-    load_suite("runs", str(ragged), **COLUMNS, settings=tiny)
+    load_suite("runs", str(ragged), **COLUMNS, settings=TINY)
     assert capsys.readouterr() == ("", "")

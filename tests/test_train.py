@@ -15,11 +15,14 @@ import torch
 from quick_settings import QUICK
 from training_runs import OVERRIDES, SMALL, arguments, command, curves, digest, experiment, surroundings
 
+import train
+from agents.command_line import run_command
 from agents.environments import ENVIRONMENTS, EnvironmentConfig, make_environment, suited
 from agents.experiment import ExperimentConfig, load_trained, resume_training, run_training
 from agents.interruption import Interruption
 from agents.portfolio_q import PortfolioQConfig
 from agents.random_search import RandomSearchConfig
+from agents.run_folder import RunFolder
 from agents.validation import Validation
 from hpo_gym import registered_ids
 from hpo_gym.errors import InvalidSettingError
@@ -27,10 +30,16 @@ from hpo_gym.mdp import EpisodeSettings
 from hpo_gym.testing.agent_case import assert_same
 
 
-def test_a_run_leaves_everything_that_was_decided_and_found(tmp_path):
-    folder = run_training(experiment(tmp_path))
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> RunFolder:
+    """A run that nothing interrupted; tests only read it."""
+    return run_training(experiment(tmp_path_factory.mktemp("whole")))
+
+
+def test_a_run_leaves_everything_that_was_decided_and_found(whole):
+    folder = whole
     assert folder.finished
-    assert ExperimentConfig.from_mapping(folder.config()) == experiment(tmp_path)
+    assert ExperimentConfig.from_mapping(folder.config()) == experiment(folder.path.parent)
     versions = json.loads((folder.path / "versions.json").read_text())
     assert versions["packages"]["torch"] == torch.__version__
     assert versions["data"]["suite"] == "synthetic:bbob-2d"
@@ -64,53 +73,44 @@ def test_an_environment_is_suited_to_the_agent_where_nothing_was_said(tmp_path, 
         )
 
 
-def test_tensorboard_holds_the_curves(tmp_path):
+def test_tensorboard_holds_the_curves(whole):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    folder = run_training(experiment(tmp_path))
-    events = EventAccumulator(str(folder.path)).Reload()
+    events = EventAccumulator(str(whole.path)).Reload()
     tags = events.Tags()["scalars"]
     assert {"episode/return", "episode/regret", "agent/loss", "agent/epsilon", "time/steps_per_second"} <= set(tags)
     steps = [event.step for event in events.Scalars("episode/return")]
     assert steps == sorted(steps) and len(steps) >= 5
 
 
-def test_a_stopped_run_resumes_to_the_same_bits(tmp_path):
-    whole = run_training(experiment(tmp_path / "whole"))
-    first = run_training(experiment(tmp_path / "parts"), stop_after=1_300)
+def test_a_stopped_run_resumes_to_the_same_bits_and_reports_what_an_unbroken_one_does(tmp_path, whole):
+    first = run_training(experiment(tmp_path), stop_after=1_300)
     assert not first.finished
-    second = resume_training(first.path)
-    assert second.finished
-    assert digest(second.path) == digest(whole.path)
-
-
-def test_seeds_differ_and_seed_zero_is_a_seed(tmp_path):
-    digests = [digest(run_training(experiment(tmp_path, name=f"s{i}", seed=i // 2)).path) for i in range(4)]
-    assert digests[0] == digests[1] and digests[2] == digests[3]
-    assert digests[0] != digests[2]
-
-
-def test_a_resumed_run_reports_what_an_unbroken_one_does(tmp_path):
-    whole = run_training(experiment(tmp_path / "whole"))
-    first = run_training(experiment(tmp_path / "parts"), stop_after=1_300)
     assert curves(first.path)["episode/return"][-1][0] < 1_300, "the stop is to fall between two points"
-    resume_training(first.path, stop_after=2_700)
-    resume_training(first.path)
+    assert not resume_training(first.path, stop_after=2_700).finished
+    assert resume_training(first.path).finished
+    assert digest(first.path) == digest(whole.path)
     results = [json.loads((folder.path / "result.json").read_text()) for folder in (whole, first)]
     assert results[0] == results[1]
     assert {"return", "incumbent", "regret", "validation"} <= set(results[0])
     assert curves(whole.path) == curves(first.path)
 
 
-LONGER = [*OVERRIDES, "agent.total_steps=6000"]
+def test_seeds_differ_and_seed_zero_is_a_seed(tmp_path):
+    agent = replace(SMALL, total_steps=800)
+    runs = [experiment(tmp_path, name=f"s{i}", seed=i // 2, agent=agent, validate_every=0) for i in range(3)]
+    digests = [digest(run_training(run).path) for run in runs]
+    assert digests[0] == digests[1] != digests[2]
+
+
+LONGER = [*OVERRIDES, "agent.total_steps=4000"]
 
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory) -> Path:
+    """The same run in this process: what other processes begin, others again must end alike."""
     runs = tmp_path_factory.mktemp("unbroken")
-    done = command(*LONGER, f"runs={runs}", "name=whole")
-    assert done.returncode == 0, done.stderr
-    return runs / "whole"
+    return run_training(experiment(runs, agent=replace(SMALL, total_steps=4_000))).path
 
 
 def begun(runs: Path, pattern: str) -> subprocess.Popen[str]:
@@ -132,9 +132,7 @@ def begun(runs: Path, pattern: str) -> subprocess.Popen[str]:
     return process
 
 
-def assert_resumes_as(unbroken: Path, folder: Path) -> None:
-    resumed = command(f"resume={folder}")
-    assert resumed.returncode == 0, resumed.stderr
+def assert_same_run(folder: Path, unbroken: Path) -> None:
     assert digest(folder) == digest(unbroken)
     assert (folder / "result.json").read_text() == (unbroken / "result.json").read_text()
     assert curves(folder) == curves(unbroken)
@@ -146,7 +144,8 @@ def test_a_killed_run_resumes_to_the_same_bits_as_an_unbroken_one_in_another_pro
     process.kill()
     process.communicate()
     assert not (tmp_path / "run" / "result.json").exists()
-    assert_resumes_as(unbroken, tmp_path / "run")
+    resume_training(tmp_path / "run")
+    assert_same_run(tmp_path / "run", unbroken)
 
 
 @pytest.mark.slow
@@ -159,7 +158,10 @@ def test_ctrl_c_keeps_the_run_and_says_how_to_go_on(tmp_path, unbroken):
     assert "again to abort" in err and "Traceback" not in err
     assert not (tmp_path / "run" / "result.json").exists()
     assert len(list((tmp_path / "run" / "checkpoints").glob("step-*.pt"))) == 1
-    assert_resumes_as(unbroken, tmp_path / "run")
+    resumed = command(f"resume={tmp_path / 'run'}")
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"finished: {tmp_path / 'run'}" in resumed.stdout
+    assert_same_run(tmp_path / "run", unbroken)
 
 
 def test_the_first_ctrl_c_asks_and_the_second_one_aborts():
@@ -190,9 +192,8 @@ def test_ctrl_c_is_left_alone_in_another_thread():
         assert pool.submit(train).result() is signal.getsignal(signal.SIGINT)
 
 
-def test_a_run_without_a_checkpoint_starts_anew_and_says_so(tmp_path, capsys):
-    whole = run_training(experiment(tmp_path / "whole"))
-    folder = run_training(experiment(tmp_path / "parts"), stop_after=700)
+def test_a_run_without_a_checkpoint_starts_anew_and_says_so(tmp_path, capsys, whole):
+    folder = run_training(experiment(tmp_path), stop_after=700)
     for path in (folder.path / "checkpoints").glob("*.pt"):
         path.unlink()
     capsys.readouterr()
@@ -217,24 +218,22 @@ def test_the_kept_policy_is_the_best_measured_one_and_not_the_last(tmp_path):
     assert validation.measure(trained.agent, 0) == pytest.approx(result["validation"], abs=1e-6)
 
 
-def test_a_finished_run_is_not_trained_again(tmp_path):
-    folder = run_training(experiment(tmp_path))
-    before = (folder.path / "policy.pt").stat().st_mtime_ns
-    assert resume_training(folder.path).finished
-    assert (folder.path / "policy.pt").stat().st_mtime_ns == before
+def test_a_finished_run_is_not_trained_again(whole):
+    before = (whole.path / "policy.pt").stat().st_mtime_ns
+    assert resume_training(whole.path).finished
+    assert (whole.path / "policy.pt").stat().st_mtime_ns == before
 
 
-def test_a_trained_agent_loads_and_knows_its_datasets(tmp_path):
-    folder = run_training(experiment(tmp_path))
-    trained = load_trained(folder.path)
-    again = load_trained(folder.path)
+def test_a_trained_agent_loads_and_knows_its_datasets(tmp_path, whole):
+    trained = load_trained(whole.path)
+    again = load_trained(whole.path)
     assert_same(trained.agent, again.agent)
     env = make_environment(trained.config.env)
     assert len(trained.training_datasets) == len(env.engine.tasks)
     held_out = make_environment(trained.config.env, split="val")
     assert len(trained.validation_datasets) == len(held_out.engine.tasks)
     assert not set(trained.validation_datasets) & set(trained.training_datasets)
-    last = run_training(experiment(tmp_path, name="last", validate_every=0))
+    last = run_training(experiment(tmp_path, agent=replace(SMALL, total_steps=400), validate_every=0))
     assert load_trained(last.path).validation_datasets == (), "no dataset had a part in choosing it"
 
 
@@ -272,9 +271,6 @@ def test_every_episode_setting_and_every_id_can_be_configured():
     ],
 )
 def test_a_wrong_command_ends_in_one_message(tmp_path, capsys, monkeypatch, given, says):
-    import train
-    from agents.command_line import run_command
-
     monkeypatch.chdir(tmp_path)
     assert run_command("train", train.train, train.GROUPS, given) == 2
     message = capsys.readouterr().err.replace("\n", " ")
@@ -283,18 +279,9 @@ def test_a_wrong_command_ends_in_one_message(tmp_path, capsys, monkeypatch, give
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_command_line_trains_and_says_where(tmp_path):
-    done = command(*OVERRIDES, f"runs={tmp_path}", "name=cli", "agent.total_steps=600")
-    assert done.returncode == 0, done.stderr
-    assert "finished" in done.stdout and str(tmp_path / "cli") in done.stdout
+def test_the_command_line_trains_and_says_where(tmp_path, capsys):
+    given = [*OVERRIDES, f"runs={tmp_path}", "name=cli", "agent.total_steps=600"]
+    assert run_command("train", train.train, train.GROUPS, given) == 0
+    printed = capsys.readouterr().out
+    assert f"finished: {tmp_path / 'cli'}" in printed and f"evaluate.py run={tmp_path / 'cli'}" in printed
     assert (tmp_path / "cli" / "policy.pt").exists()
-    wrong = command("agent=dqnn")
-    assert wrong.returncode == 2
-    assert wrong.stderr.count("\n") <= 3 and "Traceback" not in wrong.stderr
-
-
-@pytest.mark.slow
-def test_hydra_sweeps_over_seeds(tmp_path):
-    done = command("-m", "seed=0,1", *OVERRIDES, "agent.total_steps=400", f"runs={tmp_path}", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in tmp_path.glob("dqn-*")) == ["dqn-bbob-2d-seed0", "dqn-bbob-2d-seed1"]

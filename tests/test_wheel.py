@@ -51,6 +51,22 @@ print(json.dumps({
 }))
 """
 
+MODULES = ("download", "find_optima", "fit_bundle")
+# As python -m runs them, one after the other in one process.
+COMMANDS = """
+import runpy, sys
+
+modules = sys.argv[1:]
+for module in modules:
+    sys.argv = [module, "--help"]
+    try:
+        runpy.run_module(f"hpo_gym.{module}", run_name="__main__", alter_sys=True)
+    except SystemExit as stop:
+        assert not stop.code, (module, stop.code)
+    else:
+        raise AssertionError(f"{module} told nothing to the shell")
+"""
+
 
 def pip(*arguments: str) -> None:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
@@ -115,9 +131,10 @@ def test_every_id_that_needs_no_data_plays_from_the_installed_wheel(installed: P
     assert told["spaces"] == hpo_gym.load_suite("bundled", "rpart").num_tasks
 
 
-@pytest.mark.parametrize("module", ["download", "find_optima", "fit_bundle"])
-def test_commands_run_from_the_installed_wheel(installed: Path, module: str) -> None:
-    assert f"usage: python -m hpo_gym.{module}" in run_installed(installed, "-m", f"hpo_gym.{module}", "--help")
+def test_commands_run_from_the_installed_wheel(installed: Path) -> None:
+    printed = run_installed(installed, "-c", COMMANDS, *MODULES)
+    for module in MODULES:
+        assert f"usage: python -m hpo_gym.{module}" in printed
 
 
 def test_the_wheel_holds_every_file_of_the_package(names: list[str], sources: set[str]) -> None:

@@ -20,7 +20,7 @@ from hpo_gym.sources import check_source_options, load_suite
 from hpo_gym.tasks.ref import TaskRef
 from hpo_gym.tasks.splits import split_tasks
 from hpo_gym.tasks.subsets import check_subset, subset_of
-from hpo_gym.tasks.suite import TaskSuite
+from hpo_gym.tasks.suite import Evaluation, TaskSuite
 
 __all__ = ["RESET_OPTIONS", "EpisodeEngine"]
 
@@ -109,6 +109,7 @@ class EpisodeEngine:
         self.action_space = self._action_space()
         self._known = self.suite.known_range is not None
         self._cost_column = self.suite.cost_column
+        self._tells_cost = self.suite.measured or self.settings.reward == "cost_aware"
 
     def _observation_space(self) -> gym.Space[Any]:
         parts = self.dynamics.observations.parts
@@ -235,7 +236,9 @@ class EpisodeEngine:
         ``task`` (index), ``trial`` (trials done), ``score``, ``incumbent`` (of full evaluations), ``regret``
         (normalised; where the range is known), ``fidelity`` (share of a full evaluation), ``action_mask``
         (``[B, A]``, discrete actions only) and, after a step, ``metrics`` (``[B, K]``), ``seconds``
-        (what the trial would have taken; where the source knows), ``clipped`` and ``legal``.
+        (what the trial took or would have taken; where the source knows), ``clipped`` and ``legal``. Where evaluations
+        are really made, ``status`` (how the trial ended, a position in :data:`hpo_gym.live.STATUSES`, 0: well) and
+        ``cost`` (see :meth:`hpo_gym.tasks.suite.TaskSuite.cost`), at reset too; ``cost`` also with a cost-aware reward.
         """
         info = {
             "task": state.task,
@@ -256,7 +259,22 @@ class EpisodeEngine:
             info["legal"] = outcome.legal
             if self._cost_column is not None:
                 info["seconds"] = metrics[:, self._cost_column]
+            if self._tells_cost:
+                info |= self._measured(outcome.evaluation)
         return info
+
+    def info_at_reset(self, state: EpisodeState, outcome: Outcome | None) -> dict[str, Tensor]:
+        """Return the info of episodes that have just begun; ``outcome`` is that of the evaluation at reset."""
+        info = self.info(state, None)
+        if outcome is not None and self.suite.measured:
+            info |= self._measured(outcome.evaluation)
+        return info
+
+    def _measured(self, evaluation: Evaluation) -> dict[str, Tensor]:
+        """Return what evaluations cost and, where they were really made, how they ended."""
+        found = {"seconds": self.suite.seconds(evaluation), "status": evaluation.status}
+        known = {name: value for name, value in found.items() if value is not None}
+        return known | {"cost": self.suite.cost(evaluation)}
 
 
 def _episode_settings(settings: Mapping[str, Any]) -> EpisodeSettings:

@@ -58,7 +58,7 @@ class HPOEnv(gym.Env[Any, Any]):
 
     ## Rewards
     ``improvement`` (default): gain over the incumbent, in [0, 1]; sums to the final gain. Also ``delta``,
-    ``score`` and ``log_regret``: see :func:`hpo_gym.mdp.rewards.make_reward_rule`.
+    ``score``, ``log_regret`` and ``cost_aware``: see :func:`hpo_gym.mdp.rewards.make_reward_rule`.
 
     ## Starting State
     A task drawn from the split (``options={"task": "openml-dataset:31"}`` picks one) and the space's
@@ -144,11 +144,11 @@ class HPOEnv(gym.Env[Any, Any]):
         if seed is not None or self._draws is None:
             root = fresh_seed() if seed is None else seed
             self._draws = generator(root, "environment", device=self.engine.device)
-        self._state = self.engine.begin(1, self._draws, options)
+        self._state, outcome = self.engine.begin_with_outcome(1, self._draws, options)
         self._over = False
         self._recorder.begin(self._state)
         observation = self.engine.dynamics.observe(self._state)
-        return _first(observation), _plain(self.engine.info(self._state, None))
+        return _first(observation), _plain(self.engine.info_at_reset(self._state, outcome))
 
     @torch.inference_mode()
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:

@@ -25,6 +25,8 @@ __all__ = ["HPOVectorEnv"]
 
 # Entries of an info that are tensors of the episodes themselves.
 _HELD = ("task", "trial", "score", "incumbent", "fidelity", "legal")
+# What is known of the evaluation at reset, too, where evaluations are really made.
+_OF_RESET = ("seconds", "status", "cost")
 
 
 class HPOVectorEnv(VectorEnv[Any, Any, Any]):
@@ -129,9 +131,10 @@ class HPOVectorEnv(VectorEnv[Any, Any, Any]):
         if seed is not None or self._draws is None:
             root = fresh_seed() if seed is None else seed
             self._draws = generator(root, "environment", device=self.engine.device)
-        self._state = self.engine.begin(self.num_envs, self._draws, options)
+        self._state, outcome = self.engine.begin_with_outcome(self.num_envs, self._draws, options)
         self._recorder.begin(self._state)
-        return self.engine.dynamics.observe(self._state), self._info(self._state, None)
+        info = _own(self.engine.info_at_reset(self._state, outcome))
+        return self.engine.dynamics.observe(self._state), info
 
     @torch.no_grad()
     def step(self, actions: Any) -> tuple[Observation, Tensor, Tensor, Tensor, dict[str, Any]]:
@@ -151,11 +154,14 @@ class HPOVectorEnv(VectorEnv[Any, Any, Any]):
             free = 0 if self.engine.settings.start == "none" else 1
             info["episode"] = {"r": state.returns, "l": state.trial - free}
             info["_episode"] = done
-            fresh = self.engine.begin(len(rows), self._draws)
+            fresh, begun = self.engine.begin_with_outcome(len(rows), self._draws)
             observation = _replace_rows(observation, rows, dynamics.observe(fresh))
             state = state.replace_rows(rows, fresh)
             self._recorder.begin(fresh, rows)
             info.update(self._info(state, None))
+            if begun is not None and self.suite.measured:
+                first = self.engine.info_at_reset(fresh, begun)
+                info |= {name: info[name].index_copy(0, rows, first[name]) for name in _OF_RESET}
         info["final_obs"], info["_final_obs"] = final_obs, done
         info["final_info"], info["_final_info"] = final_info, done
         self._state = state
@@ -168,8 +174,7 @@ class HPOVectorEnv(VectorEnv[Any, Any, Any]):
 
     def _info(self, state: EpisodeState, outcome: Outcome | None) -> dict[str, Tensor]:
         """Return the info of a batch; what the episodes hold is copied, since callers may write into it."""
-        info = self.engine.info(state, outcome)
-        return info | {name: info[name].clone() for name in _HELD if name in info}
+        return _own(self.engine.info(state, outcome))
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that decides what happens next, as tensors, and the rules that it belongs to, as text.
@@ -217,6 +222,10 @@ class HPOVectorEnv(VectorEnv[Any, Any, Any]):
 
     def close_extras(self, **kwargs: Any) -> None:
         """Nothing to release."""
+
+
+def _own(info: dict[str, Tensor]) -> dict[str, Tensor]:
+    return info | {name: info[name].clone() for name in _HELD if name in info}
 
 
 def _replace_rows(old: Observation, rows: Tensor, new: Observation) -> Observation:

@@ -12,8 +12,15 @@ from hpo_gym.evaluation.records import RecordTable
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
 
 __all__ = ["RegretCurves", "regret_curves"]
+
+
+# Sources whose tasks have no range that could be known beforehand.
+_MEASURED = ("live",)
+# Below this a difference of scores is rounding.
+_LEAST_RANGE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,7 @@ class RegretCurves:
         values: float64 ``[N, T]`` by agent, means over seeds and runs.
         episodes: float64 ``[N, R, T]`` by agent: every repetition, ordered by run, then seed; ``R`` is runs x
             seeds and differs between agents with different numbers of runs.
+        relative: Whether some regrets are relative to what was found by these agents (see :func:`regret_curves`).
     """
 
     tasks: tuple[tuple[str, str, str], ...]
@@ -38,6 +46,7 @@ class RegretCurves:
     runs: Mapping[str, int]
     values: Mapping[str, np.ndarray[Any, Any]]
     episodes: Mapping[str, np.ndarray[Any, Any]]
+    relative: bool = False
 
     @property
     def agents(self) -> tuple[str, ...]:
@@ -79,13 +88,23 @@ class RegretCurves:
 def regret_curves(records: RecordTable) -> RegretCurves:
     """Return the regret curves of all agents; the order of rows and agents changes nothing.
 
+    Where models are really trained (``source`` is ``live``) nobody knows the best configuration. There regret is
+    relative to what the agents of this table found: 0 is the best incumbent of any of them on the task, 1 the worst
+    first one, so that it changes with who takes part.
+
     Raises:
         InvalidSettingError: If the table is empty, an agent lacks an episode or a trial that others have (both
             named), budgets differ, or regret is unknown.
     """
+    import numpy as np
+
     layout = records.layout
     frame = records.frame
-    unknown = frame["regret"].isna()
+    regret = frame["regret"].to_numpy(copy=True)
+    relative = (frame["regret"].isna() & frame["source"].isin(_MEASURED)).to_numpy()
+    if relative.any():
+        regret[relative] = _relative_regret(frame[relative])
+    unknown = np.isnan(regret)
     if unknown.any():
         source, space = frame.loc[unknown, ["source", "space"]].iloc[0]
         raise InvalidSettingError(
@@ -94,7 +113,7 @@ def regret_curves(records: RecordTable) -> RegretCurves:
             "asked for a metric, a restriction or a data_dir, the command needs the same: --metric, --restriction, "
             "--data-dir."
         )
-    episodes = layout.by_agent(frame["regret"].to_numpy())
+    episodes = layout.by_agent(regret)
     names = [agent for agent, _ in layout.contenders]
     return RegretCurves(
         tasks=layout.tasks,
@@ -103,4 +122,15 @@ def regret_curves(records: RecordTable) -> RegretCurves:
         runs={agent: names.count(agent) for agent in episodes},
         values={agent: values.mean(axis=1) for agent, values in episodes.items()},
         episodes=episodes,
+        relative=bool(relative.any()),
     )
+
+
+def _relative_regret(frame: pd.DataFrame) -> np.ndarray[Any, Any]:
+    """Return how far each incumbent is from the best that was found on its task, float64 ``[R]`` in ``[0, 1]``."""
+    import numpy as np
+
+    tasks = frame.groupby(["source", "space", "task"], observed=True)["incumbent"]
+    best, worst = tasks.transform("max").to_numpy(), tasks.transform("min").to_numpy()
+    span = best - worst
+    return np.where(span > _LEAST_RANGE, (best - frame["incumbent"].to_numpy()) / np.maximum(span, _LEAST_RANGE), 0.0)

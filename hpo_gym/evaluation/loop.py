@@ -16,7 +16,7 @@ from hpo_gym.evaluation.contender import Act, AnyContender, EpisodicContender
 from hpo_gym.mdp import EpisodeSettings, EpisodeState
 from hpo_gym.mdp.actions import GridStep
 from hpo_gym.seeding import generator
-from hpo_gym.tasks.suite import TaskSuite
+from hpo_gym.tasks.suite import Evaluation, TaskSuite
 
 if TYPE_CHECKING:
     import numpy as np
@@ -214,7 +214,7 @@ class Stage:
         state, outcome = engine.begin_with_outcome(unit.count, draws, options)
         trials = _Trials(engine)
         if outcome is not None:
-            trials.add(episode, state, outcome.evaluation.metrics, 0.0)
+            trials.add(episode, state, outcome.evaluation, 0.0)
         initial = [points[repetition, task] for points in self._initial]
         least = 0 if outcome is None else 1
         trial, most = least, dynamics.max_trials
@@ -226,7 +226,7 @@ class Stage:
                 action = act(dynamics.observe(state), dynamics.action_mask(state), draws)
                 seconds = (time.perf_counter() - begun) / len(episode)
             state, outcome = dynamics.step(state, engine.check_action(action, len(episode)))
-            trials.add(episode, state, outcome.evaluation.metrics, seconds)
+            trials.add(episode, state, outcome.evaluation, seconds)
             trial += 1
             if bool(outcome.terminated.any()):
                 live = (~outcome.terminated).nonzero().squeeze(1)
@@ -248,10 +248,10 @@ class _Trials:
         self._engine = engine
         self._steps: list[tuple[Tensor, ...]] = []
 
-    def add(self, episode: Tensor, state: EpisodeState, metrics: Tensor, agent_seconds: float) -> None:
-        column = self._engine.suite.cost_column
+    def add(self, episode: Tensor, state: EpisodeState, evaluation: Evaluation, agent_seconds: float) -> None:
+        seconds = self._engine.suite.seconds(evaluation)
         unknown = torch.full_like(state.score, torch.nan)
-        seconds = unknown if column is None else metrics[:, column]
+        seconds = unknown if seconds is None else seconds
         taken = torch.full_like(unknown, agent_seconds)
         row = (state.trial, state.score, state.incumbent, state.spent, state.fidelity, seconds, taken)
         self._steps.append((episode, *row, state.u.masked_fill(~state.active, torch.nan)))

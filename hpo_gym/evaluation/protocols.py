@@ -89,6 +89,15 @@ _ALL = (
         settings={"multi_fidelity": True},
     ),
     Protocol(
+        "live",
+        "Every evaluation trains a model on a real dataset; what is learned may come from other datasets, or from "
+        "surrogates of them.",
+        knowledge="same-space",
+        environment="HPO-Live-v0",
+        sources=("live",),
+        budget=30,
+    ),
+    Protocol(
         "grpoformer-36",
         "Six model families on six OpenML tasks, trained live, as in the paper of GRPOformer (arXiv 2509.17105).",
         knowledge="none",

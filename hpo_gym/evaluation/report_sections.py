@@ -142,7 +142,13 @@ def _results(records: RecordTable, curves: RegretCurves, summary: Mapping[str, A
                 lambda: rank_figure(curves),
             )
         )
-    notes = () if len(agents) > 1 else ("There is one agent only: ranks need two.",)
+    notes: tuple[str, ...] = () if len(agents) > 1 else ("There is one agent only: ranks need two.",)
+    if curves.relative:
+        notes += (
+            "The best configurations of these tasks are not known: models were really trained. Regret is relative to "
+            "what the agents of this report found on a task, 0 being the best of all and 1 the worst start, so that it "
+            "changes with who takes part. Scores do not: see the best score.",
+        )
     return Section("results", "Results", (regret, robust), tuple(figures), notes)
 
 

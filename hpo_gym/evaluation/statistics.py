@@ -112,7 +112,8 @@ def summarise(
         resamples: Number of bootstrap resamples over tasks.
 
     Returns:
-        ``reference``, ``spaces``, ``tasks``, ``seeds``, ``budget``, ``trials``; ``friedman``: the fields of
+        ``reference``, ``spaces``, ``tasks``, ``seeds``, ``budget``, ``trials``; ``relative``: whether regret is
+        relative to what these agents found (see :func:`~hpo_gym.evaluation.regret_curves`); ``friedman``: the fields of
         :class:`FriedmanResult` when the budget is spent, or ``None`` with fewer than 3 agents or 2 tasks;
         ``grpoformer``: the fields of :class:`GRPOformerMetrics` by agent, or ``None`` without an agent ``random``.
         By agent, in ``agents``:
@@ -172,6 +173,7 @@ def summarise(
         "seeds": curves.seeds,
         "budget": curves.budget,
         "trials": shown,
+        "relative": curves.relative,
         "agents": agents,
         "friedman": _friedman(curves),
         "grpoformer": _grpoformer(records) if _RANDOM in curves.agents else None,

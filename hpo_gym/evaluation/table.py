@@ -66,8 +66,13 @@ def _title(summary: Mapping[str, Any]) -> str:
 
 
 def _caption(summary: Mapping[str, Any]) -> str:
+    regret = (
+        "Regret of the incumbent relative to what these agents found (0: the best of all, 1: the worst start)"
+        if summary["relative"]
+        else "Normalised regret of the incumbent"
+    )
     return (
-        "Normalised regret of the incumbent, mean over tasks [95 % bootstrap interval over tasks]; lower is better. "
+        f"{regret}, mean over tasks [95 % bootstrap interval over tasks]; lower is better. "
         f"Wins, ties and losses: tasks on which the final regret is below, equal to or above that of "
         f"{summary['reference']}; p: Wilcoxon's signed-rank test over tasks, with Holm's correction over agents. "
         f"Trials to reach: when the mean regret is at most the final one of "

@@ -189,7 +189,7 @@ class Dynamics:
             # buys knowledge; only a full one is a result.
             gained &= share > 1.0 - _BUDGET_TOLERANCE
         incumbent = torch.where(gained, score, state.incumbent)
-        reward = self._reward(state.task, score, state.score, state.incumbent, incumbent)
+        reward = self._reward(state.task, score, state.score, state.incumbent, incumbent, evaluation)
         spent = state.spent + price
         repeated = state.repeated
         if self._keeps_history:

@@ -1,4 +1,4 @@
-"""The four rewards, each with its range and what it needs to know."""
+"""The rewards, each with its range and what it needs to know."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from hpo_gym.mdp.settings import EpisodeSettings
-from hpo_gym.tasks.suite import TaskSuite
+from hpo_gym.tasks.suite import Evaluation, TaskSuite
 
-__all__ = ["IMPROVEMENT_TOLERANCE", "LOG_REGRET_CAP", "RewardRule", "make_reward_rule"]
+__all__ = ["COST_WEIGHT", "IMPROVEMENT_TOLERANCE", "LOG_REGRET_CAP", "RewardRule", "make_reward_rule"]
 
 #: A score counts as better only when it is better by more than this. The same configuration alone
 #: and in a batch differs in the last bits of float32; without a tolerance that noise is a reward.
@@ -20,8 +20,11 @@ IMPROVEMENT_TOLERANCE = 1e-6
 #: Largest ``log_regret`` reward: a normalised regret below ``10**-4`` counts as ``10**-4``.
 LOG_REGRET_CAP = 4.0
 
-#: ``(task, score, previous score, previous incumbent, incumbent) -> reward``, all ``[B]``.
-RewardRule = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+#: ``(task, score, previous score, previous incumbent, incumbent, evaluation) -> reward``, tensors of shape ``[B]``.
+RewardRule = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Evaluation], Tensor]
+
+#: What ``reward="cost_aware"`` subtracts for the dearest evaluation, unless ``cost_weight`` says otherwise.
+COST_WEIGHT = 0.1
 
 
 def make_reward_rule(settings: EpisodeSettings, suite: TaskSuite) -> RewardRule:
@@ -38,21 +41,29 @@ def make_reward_rule(settings: EpisodeSettings, suite: TaskSuite) -> RewardRule:
     ``score``        the trial's score                             [0, 1]          its own trials
     ``log_regret``   ``-log10`` of the incumbent's normalised      [0, 4]          the task's optimum
                      regret
+    ``cost_aware``   ``improvement - cost_weight * cost``; the     [-w, 1]         its own trials and
+                     cost is the share of the most seconds that                    their seconds
+                     an evaluation may take (``TaskSuite.cost``)
     ===============  ============================================  ==============  =================
 
-    ``reward_scale="range"`` divides the first three by ``best - worst`` of the task (they are 0 where that is 0).
+    ``reward_scale="range"`` divides the first three, and the improvement in the last, by ``best - worst`` of the task
+    (they are 0 where that is 0).
 
     Raises:
-        InvalidSettingError: If the reward needs a range that the suite does not know.
+        InvalidSettingError: If the reward needs a range or seconds that the suite does not know.
     """
     if settings.reward == "log_regret":
         suite.require_range()
         return _LogRegret(suite)
-    plain = {"improvement": _improvement, "delta": _delta, "score": _score}[settings.reward]
-    if settings.reward_scale == "none":
-        return plain
-    suite.require_range()
-    return _Scaled(plain, suite)
+    names = {"improvement": _improvement, "delta": _delta, "score": _score, "cost_aware": _improvement}
+    rule = names[settings.reward]
+    if settings.reward_scale == "range":
+        suite.require_range()
+        rule = _Scaled(rule, suite)
+    if settings.reward == "cost_aware":
+        suite.require_seconds()
+        return _CostAware(rule, suite, COST_WEIGHT if settings.cost_weight is None else settings.cost_weight)
+    return rule
 
 
 # Objects and not closures: an environment can be pickled, and a copy of it refers to the copy of its suite.
@@ -60,7 +71,9 @@ def make_reward_rule(settings: EpisodeSettings, suite: TaskSuite) -> RewardRule:
 class _LogRegret:
     suite: TaskSuite
 
-    def __call__(self, task: Tensor, score: Tensor, previous: Tensor, before: Tensor, incumbent: Tensor) -> Tensor:
+    def __call__(
+        self, task: Tensor, score: Tensor, previous: Tensor, before: Tensor, incumbent: Tensor, evaluation: Evaluation
+    ) -> Tensor:
         regret = self.suite.regret(task, incumbent).clamp(10.0**-LOG_REGRET_CAP, 1.0)
         return -torch.log10(regret)
 
@@ -70,19 +83,40 @@ class _Scaled:
     plain: RewardRule
     suite: TaskSuite
 
-    def __call__(self, task: Tensor, score: Tensor, previous: Tensor, before: Tensor, incumbent: Tensor) -> Tensor:
+    def __call__(
+        self, task: Tensor, score: Tensor, previous: Tensor, before: Tensor, incumbent: Tensor, evaluation: Evaluation
+    ) -> Tensor:
         inverse = self.suite.require_range().inverse_range
-        return self.plain(task, score, previous, before, incumbent) * inverse.index_select(0, task)
+        return self.plain(task, score, previous, before, incumbent, evaluation) * inverse.index_select(0, task)
 
 
-def _improvement(task: Tensor, score: Tensor, previous: Tensor, before: Tensor, incumbent: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class _CostAware:
+    plain: RewardRule
+    suite: TaskSuite
+    weight: float
+
+    def __call__(
+        self, task: Tensor, score: Tensor, previous: Tensor, before: Tensor, incumbent: Tensor, evaluation: Evaluation
+    ) -> Tensor:
+        gain = self.plain(task, score, previous, before, incumbent, evaluation)
+        return gain - self.weight * self.suite.cost(evaluation)
+
+
+def _improvement(
+    task: Tensor, score: Tensor, previous: Tensor, before: Tensor, incumbent: Tensor, evaluation: Evaluation
+) -> Tensor:
     return incumbent - before
 
 
-def _delta(task: Tensor, score: Tensor, previous: Tensor, before: Tensor, incumbent: Tensor) -> Tensor:
+def _delta(
+    task: Tensor, score: Tensor, previous: Tensor, before: Tensor, incumbent: Tensor, evaluation: Evaluation
+) -> Tensor:
     change = score - previous
     return torch.where(change > IMPROVEMENT_TOLERANCE, change, torch.zeros_like(change))
 
 
-def _score(task: Tensor, score: Tensor, previous: Tensor, before: Tensor, incumbent: Tensor) -> Tensor:
+def _score(
+    task: Tensor, score: Tensor, previous: Tensor, before: Tensor, incumbent: Tensor, evaluation: Evaluation
+) -> Tensor:
     return score.clone()

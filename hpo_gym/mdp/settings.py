@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from numbers import Real
@@ -20,7 +21,7 @@ __all__ = [
 
 ActionKind = Literal["grid_step", "grid_choice", "continuous"]
 ObservationKind = Literal["flat", "history"]
-RewardKind = Literal["improvement", "delta", "score", "log_regret"]
+RewardKind = Literal["improvement", "delta", "score", "log_regret", "cost_aware"]
 RewardScale = Literal["none", "range"]
 StartKind = Literal["default", "random", "fixed", "none"]
 
@@ -45,9 +46,12 @@ class EpisodeSettings:
         observation: ``flat`` (one vector) or ``history`` (all trials so far, padded to ``T``).
         reward: ``improvement`` (gain over the incumbent, telescopes to the final gain), ``delta``
             (positive part of the change from the previous trial; Hyp-RL), ``score`` (the trial's
-            score) or ``log_regret`` (``-log10`` of the incumbent's normalised regret).
+            score), ``log_regret`` (``-log10`` of the incumbent's normalised regret) or ``cost_aware``
+            (``improvement`` minus what the trial's seconds cost).
         reward_scale: ``none``, or ``range`` to divide ``improvement``, ``delta`` and ``score`` by the
             task's known range. It uses knowledge of the test objective: for training only.
+        cost_weight: What ``cost_aware`` subtracts for an evaluation that takes the most seconds that are legal, in
+            units of score, at least 0; ``None`` means 0.1, and with other rewards it must be ``None``.
         start: Which configuration is evaluated at reset: the space's ``default``, a ``random`` one,
             a ``fixed`` one (``start_configuration``), or ``none``: the agent's first action is
             the first evaluation (not with ``grid_step``). With ``grid_step`` the start is moved to the
@@ -73,6 +77,7 @@ class EpisodeSettings:
     observation: ObservationKind = "flat"
     reward: RewardKind = "improvement"
     reward_scale: RewardScale = "none"
+    cost_weight: float | None = None
     start: StartKind = "default"
     start_configuration: Mapping[str, Any] | None = None
     levels: int | None = None
@@ -100,6 +105,8 @@ class EpisodeSettings:
             raise InvalidSettingError(
                 f"min_fidelity={self.min_fidelity!r} must be a number in (0, 1]: it is a share of a full evaluation."
             )
+        if self.cost_weight is not None:
+            self._check_cost_weight(self.cost_weight)
         if self.start == "none" and self.action == "grid_step":
             raise InvalidSettingError(
                 "start='none' needs action='continuous' or 'grid_choice': a grid step needs a "
@@ -119,6 +126,15 @@ class EpisodeSettings:
             raise InvalidSettingError(
                 "reward='log_regret' is already relative to the task's range; use reward_scale='none'."
             )
+
+    def _check_cost_weight(self, weight: float) -> None:
+        if self.reward != "cost_aware":
+            raise InvalidSettingError(
+                f"cost_weight={weight!r} has no effect with reward={self.reward!r}. Use reward='cost_aware', or leave "
+                "it out."
+            )
+        if not _is_number(weight) or not 0.0 <= float(weight) < math.inf:
+            raise InvalidSettingError(f"cost_weight={weight!r} must be a finite number >= 0: units of score.")
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> EpisodeSettings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 
@@ -52,24 +53,36 @@ def load_synthetic(
         raise unknown_name("synthetic space", name, [f"bbob-{d}d" for d in range(2, 17)])
     dimension = int(match[1])
     surrogate = SyntheticSurrogate(dimension, functions=functions, instances=instances, seed=seed)
-    columns = tuple(Column(f"x{index}", "float", -5.0, 5.0, False, (), 0.0) for index in range(dimension))
-    tasks = tuple(TaskRef("synthetic", name) for name in surrogate.task_names)
-    spec = SuiteSpec(
-        name=name,
-        source="synthetic",
-        metric=metric or "gap",
-        tasks=tasks,
-        provenance={"functions": list(surrogate.functions), "instances": instances, "seed": seed},
-    )
-    features = torch.zeros(len(tasks), 0)
-    suite = TaskSuite(spec, SearchSpace(SpaceSpec(columns, {}, ())), surrogate, features)
-    if spec.metric == "gap":
-        suite.known_range = _range(suite, surrogate)
+    suite = _suite(surrogate, metric or "gap", instances, seed)
+    if suite.spec.metric == "gap":
+        known = _range(dimension, surrogate.functions, instances, seed)
+        # Copies: a suite is its user's to change.
+        suite.known_range = KnownRange(
+            known.worst.clone(), known.median.clone(), known.best.clone(), known.best_u.clone(), known.method
+        )
     return suite
 
 
-def _range(suite: TaskSuite, surrogate: SyntheticSurrogate) -> KnownRange:
+def _suite(surrogate: SyntheticSurrogate, metric: str, instances: int, seed: int) -> TaskSuite:
+    dimension = surrogate.num_hyperparameters
+    columns = tuple(Column(f"x{index}", "float", -5.0, 5.0, False, (), 0.0) for index in range(dimension))
+    tasks = tuple(TaskRef("synthetic", name) for name in surrogate.task_names)
+    spec = SuiteSpec(
+        name=f"bbob-{dimension}d",
+        source="synthetic",
+        metric=metric,
+        tasks=tasks,
+        provenance={"functions": list(surrogate.functions), "instances": instances, "seed": seed},
+    )
+    return TaskSuite(spec, SearchSpace(SpaceSpec(columns, {}, ())), surrogate, torch.zeros(len(tasks), 0))
+
+
+# Nearly all the time of making an environment, and the same whenever the arguments are.
+@lru_cache(maxsize=32)
+def _range(dimension: int, functions: tuple[str, ...], instances: int, seed: int) -> KnownRange:
     """The optimum is known by construction; the rest of the range comes from a Sobol sample."""
+    surrogate = SyntheticSurrogate(dimension, functions=functions, instances=instances, seed=seed)
+    suite = _suite(surrogate, "gap", instances, seed)
     sampled = find_known_range(suite, OptimumSearch(sobol=1024, starts=1, rounds=0))
     task = torch.arange(suite.num_tasks)
     u = surrogate.optimum_u

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hpo_gym.errors import InvalidSettingError, unknown_name
 
-__all__ = ["Fidelity", "Metric", "Surrogate"]
+__all__ = ["Fidelity", "Measured", "MeasuredSurrogate", "Metric", "Surrogate"]
 
 
 @dataclass(frozen=True)
@@ -141,3 +141,38 @@ class Surrogate(nn.Module, ABC):
         if name not in names:
             raise unknown_name("metric", name, names)
         return names.index(name)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a batch of evaluations gave that were really made.
+
+    Args:
+        values: As :meth:`Surrogate.predict` returns them; the worst legal ones for an evaluation that failed:
+            float32 ``[B, K]``.
+        seconds: What each evaluation took, float32 ``[B]``.
+        status: How each ended, int64 ``[B]``; 0: well.
+    """
+
+    values: Tensor
+    seconds: Tensor
+    status: Tensor
+
+
+class MeasuredSurrogate(Surrogate):
+    """An objective whose evaluations are really made: they take time, and may fail.
+
+    The values are deterministic given the arguments of :meth:`measure`; the seconds are not.
+
+    Attributes:
+        most_seconds: The longest that an evaluation may take.
+    """
+
+    most_seconds: float
+
+    @abstractmethod
+    def measure(self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None = None) -> Measured:
+        """Evaluate without checks; arguments as for :meth:`Surrogate.predict`."""
+
+    def predict(self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None = None) -> Tensor:
+        return self.measure(task, u, active, fidelity).values

@@ -41,6 +41,14 @@ QUALITIES = (
     "AutoCorrelation",
 )
 
+# Datasets that come with scikit-learn and are, or are part of, datasets of OpenML: whoever has seen one has seen both.
+_SAME_DATA = {
+    "custom:sklearn:breast_cancer": "dataset:1510",  # wdbc
+    "custom:sklearn:digits": "dataset:28",  # the test rows of optdigits
+    "custom:sklearn:iris": "dataset:61",
+    "custom:sklearn:wine": "dataset:187",
+}
+
 
 def _rows(name: str) -> list[dict[str, str]]:
     path = DATA_FOLDER / name
@@ -69,10 +77,10 @@ def dataset_key(task: TaskRef) -> str:
     """Return what identifies the dataset of a task across all spaces.
 
     ``dataset:31`` for an OpenML dataset, ``task:146`` for an OpenML task whose dataset is not known, and the
-    task itself for anything else.
+    task itself for anything else, unless it is known to be one of OpenML's.
     """
     if task.kind == "openml-dataset":
         return _keys().get(str(task), f"dataset:{task.id}")
     if task.kind == "openml-task":
         return _keys().get(str(task), f"task:{task.id}")
-    return str(task)
+    return _SAME_DATA.get(str(task), str(task))

@@ -6,14 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from hpo_gym.errors import InvalidSettingError, unknown_name
 from hpo_gym.spaces import SearchSpace
-from hpo_gym.surrogates.base import Fidelity, Metric, Surrogate
+from hpo_gym.surrogates.base import Fidelity, MeasuredSurrogate, Metric, Surrogate
 from hpo_gym.tasks.ref import TaskRef
 
 __all__ = ["Evaluation", "KnownRange", "SuiteSpec", "TaskSuite"]
@@ -35,11 +35,15 @@ class Evaluation:
             in ``[0, 1]``.
         metrics: Every metric in its own unit, clipped to its legal range: float32 ``[B, K]``.
         clipped: Whether any metric of the row was outside its legal range: bool ``[B]``.
+        seconds: What each evaluation took, float32 ``[B]``; ``None`` where none was really made.
+        status: How each ended, a position in :data:`hpo_gym.live.STATUSES`, int64 ``[B]``; ``None`` likewise.
     """
 
     score: Tensor
     metrics: Tensor
     clipped: Tensor
+    seconds: Tensor | None = None
+    status: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -148,6 +152,8 @@ class TaskSuite(nn.Module):
         low, high = (0.0, math.log1p(main.upper - main.lower)) if self._logarithmic else (main.lower, main.upper)
         self._score_scale = (-1.0 if main.minimize else 1.0) / (high - low)
         self._score_offset = high if main.minimize else low
+        #: Whether evaluations are really made: they take time, and may fail.
+        self.measured = isinstance(surrogate, MeasuredSurrogate)
         self._is_score = (self._score_scale, self._score_offset) == (1.0, 0.0)
         self.register_buffer("_worst", torch.zeros(()), persistent=False)
         self._positions = {ref: index for index, ref in enumerate(spec.tasks)}
@@ -178,6 +184,13 @@ class TaskSuite(nn.Module):
         return self.surrogate.fidelity
 
     @property
+    def most_seconds(self) -> float | None:
+        """The most seconds that an evaluation may take; ``None`` where seconds are not known."""
+        if isinstance(self.surrogate, MeasuredSurrogate):
+            return self.surrogate.most_seconds
+        return None if self.cost_column is None else self.surrogate.metrics[self.cost_column].upper
+
+    @property
     def device(self) -> torch.device:
         """Where the suite's tensors lie."""
         return self.lower.device
@@ -192,7 +205,12 @@ class TaskSuite(nn.Module):
         """Evaluate a batch without checking its arguments (see :meth:`Surrogate.predict`)."""
         if u.dtype != torch.float32:
             u = u.float()
-        raw = self.surrogate.predict(task, u, active, fidelity)
+        seconds = status = None
+        if self.measured:
+            measured = cast(MeasuredSurrogate, self.surrogate).measure(task, u, active, fidelity)
+            raw, seconds, status = measured.values, measured.seconds, measured.status
+        else:
+            raw = self.surrogate.predict(task, u, active, fidelity)
         metrics = torch.clamp(raw, self.lower, self.upper)
         clipped = (metrics != raw).any(1)
         # NaN survives the clamp and differs from itself: it is counted above and, fmax being what it is, scores worst.
@@ -200,7 +218,41 @@ class TaskSuite(nn.Module):
         if not self._is_score:
             # For the last bit: rounding may put the end of a range beside it.
             score = score.clamp_(max=1.0)
-        return Evaluation(score, metrics, clipped)
+        return Evaluation(score, metrics, clipped, seconds, status)
+
+    def seconds(self, evaluation: Evaluation) -> Tensor | None:
+        """Return what each evaluation took or, of a surrogate, would have taken: float32 ``[B]``; ``None``: unknown."""
+        if self.cost_column is None:
+            return evaluation.seconds
+        return evaluation.metrics[:, self.cost_column]
+
+    def cost(self, evaluation: Evaluation) -> Tensor:
+        """Return the seconds of each evaluation as a share of the most that is legal: float32 ``[B]`` in ``[0, 1]``.
+
+        Linear, or linear in ``log1p(seconds)`` where 10,000 seconds or more are legal.
+
+        Raises:
+            InvalidSettingError: If the seconds are not known.
+        """
+        most = self.require_seconds()
+        seconds = self.seconds(evaluation)
+        assert seconds is not None  # require_seconds saw to it
+        share = seconds.clamp(0.0, most)
+        return torch.log1p(share) / math.log1p(most) if most >= _OPEN_ENDED else share / most
+
+    def require_seconds(self) -> float:
+        """Return the most seconds that an evaluation may take.
+
+        Raises:
+            InvalidSettingError: If the suite does not know what an evaluation takes.
+        """
+        most = self.most_seconds
+        if most is None:
+            raise InvalidSettingError(
+                f"{self.spec.source}:{self.name} does not know what an evaluation takes, so that it has no cost. Use "
+                "another reward, or a space with a cost, such as rpart, xgboost, ranger, lcbench or a live one."
+            )
+        return most
 
     def to_score(self, value: Tensor) -> Tensor:
         """Map values of the main metric to scores in ``[0, 1]``, 1 being best.

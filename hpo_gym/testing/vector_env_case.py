@@ -14,7 +14,7 @@ from torch import Tensor
 from hpo_gym.envs import HPOVectorEnv, TorchToNumpy
 from hpo_gym.errors import InvalidActionError, InvalidSettingError
 from hpo_gym.seeding import generator
-from hpo_gym.testing.rollouts import compare, hpo_env, rollout_digest, sample_actions
+from hpo_gym.testing.rollouts import compare, hpo_env, reproducible, rollout_digest, sample_actions
 from hpo_gym.testing.vector_checker import check_vector_env
 
 __all__ = ["STEP_TOLERANCE", "VectorEnvCase"]
@@ -161,7 +161,7 @@ def _replay(
             compare(seen, _row(info["final_obs"], row), STEP_TOLERANCE, f"{where}: final_obs")
             compare(gained, _row(reward, row), STEP_TOLERANCE, f"{where}: reward")
             assert done == bool(terminated[row]), f"{where}: terminated"
-            for key, value in info["final_info"].items():
+            for key, value in reproducible(info["final_info"], env).items():
                 loose = _LOOSE.get(key, STEP_TOLERANCE)
                 compare(told[key], _row(value, row), loose, f"{where}: info[{key!r}]")
             if done:

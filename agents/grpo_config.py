@@ -1,0 +1,95 @@
+"""Configuration of the GRPO-Transformer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agents.group_relative import ADVANTAGES
+from agents.transfer_model import TransferConfig
+from agents.trial_tokens import SCORE_SCALES
+from hpo_gym.errors import InvalidSettingError, require_integer, unknown_name
+
+__all__ = ["GRPOConfig"]
+
+
+@dataclass(frozen=True)
+class GRPOConfig(TransferConfig):
+    """Configuration of :class:`~agents.grpo.GRPO`.
+
+    Args:
+        total_steps: Transitions.
+        group_size: Rollouts ``K`` of one task from one start, at least 2; ``env.num_envs`` is a multiple of it.
+        width, layers, heads: Of the Transformer.
+        bins: Bins of each hyperparameter's interval.
+        autoregressive: Whether hyperparameters are chosen one after the other.
+        scores: What the policy sees of scores: ``absolute``, ``relative`` to the earlier ones of the episode, ``both``.
+        meta_features: Whether it sees the meta-features of the dataset.
+        advantage: ``step`` or ``trajectory`` (:func:`~agents.group_relative.group_advantages`).
+        discount: Of later rewards, in ``(0, 1]``.
+        clip: Range of the probability ratio.
+        epochs: Passes over the rollouts of one policy.
+        minibatches: Gradient steps per pass.
+        learning_rate: Peak; rises over the first hundredth of the training, then falls along a cosine to a twentieth.
+        entropy: Weight of the entropy bonus.
+        churn_weight: Weight of policy churn regularisation; 0 turns it off.
+        churn_share: Share of an earlier trajectory, from its begin, whose states it holds the policy to.
+        max_gradient_norm: Larger gradients are scaled down.
+        weight_decay: Of AdamW.
+        evaluation_temperature: What logits of the trained policy are divided by: below 1 it is bolder.
+        proposals: Configurations that the trained policy draws in every trial of an evaluation; the outcome model
+            chooses one. 1: the policy alone decides, and no outcome model is learned.
+        candidates, neighbours, rounds, head: What else the outcome model may choose from, as for
+            :class:`~agents.transfer_gp.TransferGPConfig`; 0 ``candidates``: nothing but proposals and their
+            neighbours.
+        samples, hidden, surface_steps, kernel_steps: How it is learned, as for
+            :class:`~agents.transfer_model.TransferConfig`.
+    """
+
+    total_steps: int = 1_000_000
+    group_size: int = 16
+    width: int = 96
+    layers: int = 3
+    heads: int = 4
+    bins: int = 24
+    autoregressive: bool = True
+    scores: str = "both"
+    meta_features: bool = False
+    advantage: str = "step"
+    discount: float = 1.0
+    clip: float = 0.2
+    epochs: int = 2
+    minibatches: int = 4
+    learning_rate: float = 1e-3
+    entropy: float = 0.003
+    churn_weight: float = 0.01
+    churn_share: float = 0.2
+    max_gradient_norm: float = 0.5
+    weight_decay: float = 1e-4
+    evaluation_temperature: float = 1.0
+    proposals: int = 128
+    candidates: int = 0
+    neighbours: int = 128
+    rounds: int = 2
+    head: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (("proposals", 1), ("neighbours", 1), ("candidates", 0), ("rounds", 0), ("head", 0)):
+            require_integer(name, getattr(self, name), least)
+        for name in ("total_steps", "width", "layers", "heads", "epochs", "minibatches"):
+            require_integer(name, getattr(self, name), 1)
+        require_integer("group_size", self.group_size, 2, "a rollout is compared with the others of its group")
+        require_integer("bins", self.bins, 2)
+        if self.width % self.heads:
+            raise InvalidSettingError(f"width={self.width} must be a multiple of heads={self.heads}.")
+        if self.advantage not in ADVANTAGES:
+            raise unknown_name("advantage", self.advantage, ADVANTAGES)
+        if self.scores not in SCORE_SCALES:
+            raise unknown_name("scores", self.scores, SCORE_SCALES)
+        for name in ("discount", "churn_share", "evaluation_temperature", "clip", "learning_rate", "max_gradient_norm"):
+            highest = 1.0 if name in ("discount", "churn_share") else float("inf")
+            if not 0.0 < getattr(self, name) <= highest:
+                raise InvalidSettingError(f"{name}={getattr(self, name)!r} must lie in (0, {highest}].")
+        for name in ("entropy", "churn_weight", "weight_decay"):
+            if not 0.0 <= getattr(self, name) < float("inf"):
+                raise InvalidSettingError(f"{name}={getattr(self, name)!r} must be at least 0.")

@@ -1,0 +1,29 @@
+"""Optional libraries: whether they are there, and how to get them."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from hpo_gym.errors import InvalidSettingError
+
+__all__ = ["EXTRAS", "require_library"]
+
+#: The extra of this package that installs a module.
+EXTRAS = {"sklearn": "live", "xgboost": "xgboost", "lightgbm": "lightgbm", "openml": "openml"}
+
+
+def require_library(module: str, what: str) -> None:
+    """Refuse to go on where a library is not installed; it is not imported.
+
+    Args:
+        module: One of :data:`EXTRAS`.
+        what: What needs it, for the message.
+
+    Raises:
+        InvalidSettingError: Naming what needs it and how to install it.
+    """
+    if find_spec(module) is None:
+        raise InvalidSettingError(
+            f"{what} needs the package {module}, which is not installed. Install it with "
+            f"`pip install 'hpo_gym[{EXTRAS[module]}]'`."
+        )

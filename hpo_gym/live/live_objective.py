@@ -1,0 +1,259 @@
+"""A live objective: one call trains one configuration and returns its metrics."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from hpo_gym.errors import InvalidSettingError, require_integer, unknown_name
+from hpo_gym.live.datasets import DataSource, load_table
+from hpo_gym.live.libraries import require_library
+from hpo_gym.live.models import Fit, find_family
+from hpo_gym.live.preprocessing import make_preprocessor
+from hpo_gym.live.presets import preset_space
+from hpo_gym.live.scoring import (
+    DEFAULT_METRICS,
+    SCORES,
+    TEST_PREFIX,
+    check_parts,
+    check_scores,
+    find_score,
+    metric_of,
+    score_model,
+)
+from hpo_gym.live.user_model import UserModel
+from hpo_gym.live.validation import Splits, Validation, make_splits, subsample
+from hpo_gym.seeding import stream_seed
+from hpo_gym.spaces.spec import SpaceSpec, Value
+from hpo_gym.threads import one_thread
+
+if TYPE_CHECKING:
+    from hpo_gym.live.table import Table
+    from hpo_gym.live.validation import Split
+    from hpo_gym.spaces import SearchSpace
+    from hpo_gym.surrogates.base import Metric
+
+__all__ = ["FIDELITIES", "FidelityKind", "LiveObjective"]
+
+FidelityKind = Literal["auto", "subsample", "iterations"]
+#: What a share of a full evaluation is a share of.
+FIDELITIES = get_args(FidelityKind)
+
+
+@dataclass(frozen=True)
+class LiveObjective:
+    """Train a model of a family on a dataset and validate it: a function of (configuration, share, seed).
+
+    Plain data, so that it can be sent to another process, which loads the dataset on its first call and keeps it. The
+    same configuration, share and seed give the same metrics, on one machine to the last bit.
+
+    Args:
+        model: Name of a model family (see :data:`~hpo_gym.live.models.FAMILIES`), or a user's own model.
+        data: What it is trained on.
+        metrics: Names of metrics; the first is optimised. Empty: :data:`~hpo_gym.live.scoring.DEFAULT_METRICS`.
+        validation: Which rows are trained and validated on, and which are test rows.
+        fidelity: What ``share`` is a share of: ``subsample``, the training rows of every fold; ``iterations``, trees,
+            rounds or epochs; ``auto``, iterations where the model has such.
+        iterations: Iterations of a full evaluation; ``None``: the family's own.
+        subsample: Share of the training rows that a full evaluation sees, in (0, 1]; GRPOformer's scenarios take 0.1.
+        preprocess: Whether features are imputed, standardised and one-hot coded, learned on the training rows of each
+            fold. Without, a model sees numbers, with NaN where missing and the number of the level where categorical.
+
+    Raises:
+        UnknownNameError: For an unknown family, metric or fidelity.
+        InvalidSettingError: If the family's library is not installed, or a setting is out of its range.
+    """
+
+    model: str | UserModel
+    data: DataSource
+    metrics: tuple[str, ...] = ()
+    validation: Validation = field(default_factory=Validation)
+    fidelity: FidelityKind = "auto"
+    iterations: int | None = None
+    subsample: float = 1.0
+    preprocess: bool = True
+
+    def __post_init__(self) -> None:
+        require_library("sklearn", "A live objective")
+        if isinstance(self.model, str):
+            find_family(self.model)
+        if self.fidelity not in FIDELITIES:
+            raise unknown_name("fidelity", self.fidelity, FIDELITIES)
+        if self.iterations is not None:
+            require_integer("iterations", self.iterations, 1)
+        if self._full_iterations == 0 and (self.fidelity == "iterations" or self.iterations is not None):
+            raise InvalidSettingError(
+                f"{self._model_name} is not trained in iterations: leave iterations=None and use fidelity='subsample'."
+            )
+        if not 0.0 < self.subsample <= 1.0:
+            raise InvalidSettingError(f"subsample={self.subsample!r} must lie in (0, 1]: a share of the training rows.")
+        self._check_metric_names()
+
+    def _check_metric_names(self) -> None:
+        repeated = sorted({name for name in self.metrics if self.metrics.count(name) > 1})
+        if repeated:
+            raise InvalidSettingError(f"metrics={self.metrics} name {repeated} twice.")
+        # What the data is for is known once it is there, which it need not be where the objective is made.
+        tasks = {find_score(name).task for name in self.metrics}
+        if len(tasks) > 1:
+            raise InvalidSettingError(f"metrics={self.metrics} mix those of classification and of regression.")
+
+    @property
+    def _model_name(self) -> str:
+        return self.model if isinstance(self.model, str) else self.model.name
+
+    @property
+    def _full_iterations(self) -> int:
+        """Iterations of a full evaluation; 0 for a model without such."""
+        own = find_family(self.model).iterations if isinstance(self.model, str) else self.model.iterations
+        return own if self.iterations is None or own == 0 else self.iterations
+
+    @property
+    def fidelity_kind(self) -> Literal["subsample", "iterations"]:
+        """What ``share`` is a share of."""
+        if self.fidelity == "auto":
+            return "iterations" if self._full_iterations else "subsample"
+        return self.fidelity
+
+    @property
+    def table(self) -> Table:
+        """The dataset; loaded on first use."""
+        return load_table(self.data)
+
+    @property
+    def spec(self) -> SpaceSpec:
+        """The search space as plain data; loads the dataset to know what is learned."""
+        return preset_space(self.model, self.table.task) if isinstance(self.model, str) else self.model.spec
+
+    @property
+    def space(self) -> SearchSpace:
+        """The search space."""
+        from hpo_gym.spaces import SearchSpace
+
+        return SearchSpace(self.spec)
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Names of all metrics that a call returns, those of the test rows last.
+
+        Raises:
+            UnknownNameError: If a metric is not of what is learned.
+            InvalidSettingError: If a metric needs classes that are not in all parts.
+        """
+        table = self.table
+        names = self.metrics or DEFAULT_METRICS[table.task]
+        check_scores(names, table.task)
+        splits = _splits(self.data, self.validation)
+        tested = [splits.test] if len(splits.test) else []
+        check_parts(names, table, [*(split.validation for split in splits.folds), *tested])
+        return (*names, *(f"{TEST_PREFIX}{name}" for name in names)) if tested else names
+
+    @property
+    def metric_definitions(self) -> tuple[Metric, ...]:
+        """Direction and bounds of :attr:`metric_names`."""
+        return tuple(metric_of(name, self.table) for name in self.metric_names)
+
+    def prepare(self) -> None:
+        """Load the data and the libraries that all models need: a worker does so once, before a call is timed."""
+        _thread_pools()
+        make_preprocessor(self.table)
+        _splits(self.data, self.validation)
+
+    def __call__(self, configuration: Mapping[str, Value], share: float = 1.0, seed: int = 0) -> dict[str, float]:
+        """Train and validate; computed on one thread.
+
+        Args:
+            configuration: Active hyperparameters in natural units.
+            share: Share of a full evaluation, in (0, 1] (see ``fidelity``).
+            seed: Seed of the models; folds and subsamples do not depend on it.
+
+        Returns:
+            Metrics by name, each the mean over the folds. ``test_<name>`` is that of the same models on the test rows:
+            it is to be reported, never to be optimised.
+
+        Raises:
+            InvalidSettingError: If the share or the seed is out of its range, or the data cannot be split.
+            UnknownNameError: For an unknown hyperparameter.
+            Exception: Whatever the training raises.
+        """
+        if not 0.0 < share <= 1.0:
+            raise InvalidSettingError(f"share={share!r} must lie in (0, 1]: 1 is a full evaluation.")
+        table, names = self.table, self.metric_names
+        bare = names[: len(names) // 2] if names[-1].startswith(TEST_PREFIX) else names
+        self._check_configuration(configuration)
+        splits = _splits(self.data, self.validation)
+        found = []
+        # A diverging network warns at every step: what matters is in the metrics.
+        with warnings.catch_warnings(), _thread_pools().limit(limits=1), one_thread():
+            warnings.simplefilter("ignore")
+            for index, split in enumerate(splits.folds):
+                fold_seed = stream_seed(seed, "live", index) % 2**32
+                found.append(self._evaluate(table, split, splits, configuration, share, fold_seed, bare))
+        return {name: float(np.mean([scores[name] for scores in found])) for name in names}
+
+    def _check_configuration(self, configuration: Mapping[str, Value]) -> None:
+        allowed = self.spec.names
+        for name in configuration:
+            if name not in allowed:
+                raise unknown_name("hyperparameter", name, allowed)
+
+    def _evaluate(
+        self,
+        table: Table,
+        split: Split,
+        splits: Splits,
+        configuration: Mapping[str, Value],
+        share: float,
+        seed: int,
+        names: Sequence[str],
+    ) -> dict[str, float]:
+        by_rows = self.fidelity_kind == "subsample"
+        # Fewer rows than classes, or a class without a row, is no smaller training but another problem.
+        least = max(2, 2 * len(table.classes))
+        train = subsample(split.train, self.subsample * (share if by_rows else 1.0), least)
+        iterations = max(1, round(self._full_iterations * (1.0 if by_rows else share)))
+        features, held, test = table.values[train], table.values[split.validation], table.values[splits.test]
+        if self.preprocess:
+            preprocessor = make_preprocessor(table)
+            features, held = preprocessor.fit_transform(features), preprocessor.transform(held)
+            test = preprocessor.transform(test) if len(test) else test
+        fit = Fit(
+            table.task,
+            rows=len(train),
+            features=features.shape[1],
+            classes=len(table.classes),
+            iterations=iterations,
+            seed=seed,
+            probabilities=any(SCORES[name].probabilities for name in names),
+            # One-hot coded columns are no pixels.
+            image=None if table.categorical else table.image,
+        )
+        build = find_family(self.model).build if isinstance(self.model, str) else self.model.build
+        model = build(configuration, fit)
+        model.fit(features, table.target[train])
+        scores = score_model(model, held, table.target[split.validation], names)
+        if len(test):
+            tested = score_model(model, test, table.target[splits.test], names)
+            scores |= {f"{TEST_PREFIX}{name}": value for name, value in tested.items()}
+        return scores
+
+
+@lru_cache(maxsize=1)
+def _thread_pools() -> Any:
+    """Return a handle on the thread pools of the numerical libraries, which takes as long to find as a fit may take."""
+    # Pools of libraries that are loaded later are not limited: scikit-learn's come with these two.
+    import scipy.linalg  # noqa: F401
+    import sklearn.metrics  # noqa: F401
+    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+
+    return ThreadpoolController()
+
+
+@lru_cache(maxsize=16)
+def _splits(data: DataSource, validation: Validation) -> Splits:
+    return make_splits(load_table(data), validation)

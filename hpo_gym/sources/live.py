@@ -1,0 +1,135 @@
+"""Suites whose evaluations are trainings: a model family on scikit-learn's, OpenML's or the user's own datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from hpo_gym.errors import InvalidSettingError, unknown_name
+from hpo_gym.tasks.suite import TaskSuite
+
+__all__ = ["DEFAULT_DATASETS", "DEFAULT_SPACE", "load_live"]
+
+DEFAULT_SPACE = "svm"
+
+#: Real datasets that come with scikit-learn, in an order that gives every split one (``train``, ``test``, ``train``,
+#: ``val``). Those that are OpenML datasets, too, are on the side of the published partition: digits is part of
+#: optdigits (28, train), breast_cancer is wdbc (1510, val).
+DEFAULT_DATASETS = ("sklearn:digits", "sklearn:wine", "sklearn:iris", "sklearn:breast_cancer")
+
+_IMAGES = ("sklearn:digits",)
+
+
+def load_live(
+    space: str | None = None,
+    *,
+    metric: str | None = None,
+    protocol: str = "dataset-disjoint",
+    data_dir: str | None = None,
+    datasets: Sequence[str] | None = None,
+    executor: str = "local",
+    workers: int | None = None,
+    scheduler: str | None = None,
+    seconds: float = 120.0,
+    memory: int = 4096,
+    seed: int = 0,
+    validation: Mapping[str, Any] | None = None,
+    fidelity: str = "auto",
+    iterations: int | None = None,
+    subsample: float = 1.0,
+    preprocess: bool = True,
+) -> TaskSuite:
+    """Load a model family and datasets to train it on.
+
+    Args:
+        space: A model family (:data:`hpo_gym.live.models.FAMILIES`); ``None`` means ``svm``.
+        metric: Any of :data:`hpo_gym.live.scoring.SCORES`; ``None`` means accuracy, or r2 for regression.
+        protocol: Split protocol; datasets without an OpenML id are on the side of their position.
+        data_dir: Must be ``None``: datasets name their files, and OpenML's are cached by the ``openml`` package.
+        datasets: ``sklearn:<name>``, ``openml:<dataset id>``, ``openml-task:<task id>``, or paths of CSV or Parquet
+            files; ``None`` means :data:`DEFAULT_DATASETS`, of a family that needs images those with images.
+        executor: ``local`` (worker processes here), ``dask`` or ``ray``.
+        workers: Processes of ``local``; ``None``: one per core.
+        scheduler: Address of a cluster.
+        seconds: Most wall time of a training, > 0.
+        memory: Most resident memory of a training in megabytes, at least 64.
+        seed: Of every training, at least 0.
+        validation: Fields of :class:`hpo_gym.live.validation.Validation`; ``None``: a holdout.
+        fidelity, iterations, subsample, preprocess: See :class:`hpo_gym.live.live_objective.LiveObjective`.
+
+    Raises:
+        UnknownNameError: For an unknown family, dataset, metric, executor or setting.
+        InvalidSettingError: For an argument outside its range, or a library that is not installed.
+        DataError: If a dataset cannot be loaded.
+    """
+    from hpo_gym.live.executors import ExecutorSettings
+    from hpo_gym.live.limits import Limits
+    from hpo_gym.live.live_objective import LiveObjective
+    from hpo_gym.live.models import find_family
+    from hpo_gym.live.suite import suite_of
+    from hpo_gym.live.validation import Validation
+
+    if data_dir is not None:
+        raise InvalidSettingError(
+            f"data_dir={data_dir!r}: source='live' takes files by their paths. Leave it out, and write them into "
+            "source_options={'datasets': ['<file>.csv']}."
+        )
+    settings = ExecutorSettings(executor, workers, scheduler, Limits(seconds, memory))
+    family = find_family(space or DEFAULT_SPACE)
+    known = [item.name for item in fields(Validation)]
+    for name in validation or {}:
+        if name not in known:
+            raise unknown_name("setting of validation", name, known)
+    chosen: dict[str, Any] = {
+        "validation": Validation(**(validation or {})),
+        "fidelity": fidelity,
+        "iterations": iterations,
+        "subsample": subsample,
+        "preprocess": preprocess,
+    }
+    names = _names(datasets, family.images)
+    objectives = [LiveObjective(family.name, source, _metrics(metric), **chosen) for source in _sources(names)]
+    notes = ("Evaluations are trainings: their seconds are measured, and no two runs agree on them.",)
+    return suite_of(
+        objectives,
+        metric=metric,
+        protocol=protocol,
+        executor=settings,
+        seed=seed,
+        notes=notes,
+        provenance={"datasets": [source.data.name for source in objectives]},
+    )
+
+
+def _names(datasets: Sequence[str] | None, images: bool) -> tuple[str, ...]:
+    if datasets is None:
+        return _IMAGES if images else DEFAULT_DATASETS
+    if isinstance(datasets, str) or not all(isinstance(name, str) for name in datasets) or not datasets:
+        raise InvalidSettingError(
+            f"datasets={datasets!r} must be a list of names, e.g. ['sklearn:digits', 'openml:61', 'rows.csv']."
+        )
+    return tuple(datasets)
+
+
+def _sources(names: Sequence[str]) -> list[Any]:
+    from hpo_gym.live.datasets import data_source
+
+    return [data_source(name) for name in names]
+
+
+def _metrics(metric: str | None) -> tuple[str, ...]:
+    """Return what is measured: what is usual, and what is asked for."""
+    from hpo_gym.live.scoring import DEFAULT_METRICS, SCORES, TEST_PREFIX
+
+    if metric is None:
+        return ()
+    if metric.startswith(TEST_PREFIX):
+        raise InvalidSettingError(
+            f"metric={metric!r} is that of the test rows, which is reported and never optimised. Use "
+            f"metric={metric.removeprefix(TEST_PREFIX)!r}."
+        )
+    if metric not in SCORES:
+        raise unknown_name("metric", metric, SCORES)
+    usual = DEFAULT_METRICS[SCORES[metric].task]
+    return (metric, *(name for name in usual if name != metric))

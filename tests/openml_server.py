@@ -1,0 +1,238 @@
+"""A server on loopback that answers as OpenML's does, with data of our own, and that can be told to misbehave.
+
+The answers follow OpenML's XML interface (https://www.openml.org/apis) as the client reads it: descriptions, features
+and tasks in XML, data and splits in ARFF, Parquet from an object store of the S3 kind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+
+ROWS = 60
+COLOURS = ("red", "green", "blue")
+
+_NAMESPACE = 'xmlns:oml="http://openml.org/openml"'
+_HTML = b"<html><head><title>oops</title></head><body>Something went <b>wrong</body></html>"
+
+
+def rows() -> list[tuple[str, str, str, str, str]]:
+    """Return length, width, colour, remark and class of every row as ARFF writes them."""
+    draws = np.random.default_rng(5)
+    found = []
+    for index in range(ROWS):
+        label = "yes" if index % 3 else "no"
+        length = f"{(2.0 if label == 'yes' else 0.0) + draws.normal():.4f}"
+        width = "?" if index % 10 == 0 else f"{draws.normal():.4f}"
+        found.append((length, width, COLOURS[index % 2], f"'remark {index}'", label))
+    return found
+
+
+def data_arff() -> str:
+    """Return the dataset; ``blue`` is declared and never used."""
+    header = "@RELATION flowers\n@ATTRIBUTE length REAL\n@ATTRIBUTE width REAL\n"
+    header += (
+        f"@ATTRIBUTE colour {{{','.join(COLOURS)}}}\n@ATTRIBUTE remark STRING\n@ATTRIBUTE class {{no,yes}}\n@DATA\n"
+    )
+    return header + "\n".join(",".join(row) for row in rows()) + "\n"
+
+
+def splits_arff(kind: str) -> str:
+    """Return the splits of a 3-fold cross-validation with two repetitions, or of a holdout."""
+    lines = ["@relation splits", "@attribute type {TRAIN,TEST}"]
+    lines += [f"@attribute {name} numeric" for name in ("rowid", "repeat", "fold")] + ["@data"]
+    repeats, folds = (2, 3) if kind == "crossvalidation" else (1, 1)
+    for repeat in range(repeats):
+        for fold in range(folds):
+            for row in range(ROWS):
+                test = (row // 3 + repeat) % 3 == fold
+                lines.append(f"{'TEST' if test else 'TRAIN'},{row},{repeat},{fold}")
+    return "\n".join(lines) + "\n"
+
+
+def parquet() -> bytes:
+    """Return the dataset as the object store has it."""
+    import pandas as pd
+
+    columns = list(zip(*rows(), strict=True))
+    numbers = [[float("nan") if value == "?" else float(value) for value in column] for column in columns[:2]]
+    frame = pd.DataFrame({"length": numbers[0], "width": numbers[1]})
+    frame["colour"] = pd.Categorical(columns[2], categories=COLOURS)
+    frame["remark"] = [value.strip("'") for value in columns[3]]
+    frame["class"] = pd.Categorical(columns[4], categories=["no", "yes"])
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer)
+    return buffer.getvalue()
+
+
+def _description(address: str, identity: int) -> str:
+    checksum = hashlib.md5(data_arff().encode(), usedforsecurity=False).hexdigest()
+    target = "" if identity == 4 else "<oml:default_target_attribute>class</oml:default_target_attribute>"
+    return f"""<oml:data_set_description {_NAMESPACE}>
+  <oml:id>{identity}</oml:id><oml:name>flowers</oml:name><oml:version>1</oml:version>
+  <oml:description>Fixture.</oml:description><oml:format>ARFF</oml:format>
+  <oml:upload_date>2020-01-02T03:04:05</oml:upload_date><oml:licence>CC0</oml:licence>
+  <oml:url>{address}/data/v1/download/{identity}/flowers.arff</oml:url>
+  <oml:parquet_url>{address}/datasets/dataset_{identity}.pq</oml:parquet_url>
+  {target}<oml:visibility>public</oml:visibility><oml:status>active</oml:status>
+  <oml:md5_checksum>{checksum}</oml:md5_checksum>
+</oml:data_set_description>"""
+
+
+def _features() -> str:
+    kinds = {"length": "numeric", "width": "numeric", "colour": "nominal", "remark": "string", "class": "nominal"}
+    levels = {"colour": COLOURS, "class": ("no", "yes")}
+    parts = []
+    for index, (name, kind) in enumerate(kinds.items()):
+        values = "".join(f"<oml:nominal_value>{level}</oml:nominal_value>" for level in levels.get(name, ()))
+        parts.append(
+            f"<oml:feature><oml:index>{index}</oml:index><oml:name>{name}</oml:name><oml:data_type>{kind}"
+            f"</oml:data_type>{values}<oml:is_target>{str(name == 'class').lower()}</oml:is_target>"
+            "<oml:is_ignore>false</oml:is_ignore><oml:is_row_identifier>false</oml:is_row_identifier>"
+            "<oml:number_of_missing_values>0</oml:number_of_missing_values></oml:feature>"
+        )
+    return f"<oml:data_features {_NAMESPACE}>{''.join(parts)}</oml:data_features>"
+
+
+def _task(address: str, identity: int) -> str:
+    kind = "crossvalidation" if identity == 31 else "holdout"
+    number, title = (5, "Clustering") if identity == 33 else (1, "Supervised Classification")
+    return f"""<oml:task {_NAMESPACE}>
+  <oml:task_id>{identity}</oml:task_id><oml:task_type_id>{number}</oml:task_type_id>
+  <oml:task_type>{title}</oml:task_type>
+  <oml:input name="source_data"><oml:data_set><oml:data_set_id>3</oml:data_set_id>
+    <oml:target_feature>class</oml:target_feature></oml:data_set></oml:input>
+  <oml:input name="estimation_procedure"><oml:estimation_procedure><oml:type>{kind}</oml:type>
+    <oml:data_splits_url>{address}/api_splits/get/{identity}/splits.arff</oml:data_splits_url>
+    <oml:parameter name="number_repeats">2</oml:parameter><oml:parameter name="number_folds">3</oml:parameter>
+    </oml:estimation_procedure></oml:input>
+  <oml:input name="evaluation_measures"><oml:evaluation_measures>
+    <oml:evaluation_measure>predictive_accuracy</oml:evaluation_measure></oml:evaluation_measures></oml:input>
+</oml:task>"""
+
+
+def _error(code: int, message: str) -> str:
+    return f"<oml:error {_NAMESPACE}><oml:code>{code}</oml:code><oml:message>{message}</oml:message></oml:error>"
+
+
+class OpenMLServer(ThreadingHTTPServer):
+    """The server: datasets 3 and 4 (without a target), tasks 31 (cross-validation), 32 (holdout), 33 (clustering).
+
+    Attributes:
+        faults: By the beginning of a path: ``404``, ``500``, ``hang``, ``truncate`` (fewer bytes than announced),
+            ``shorten`` (half of the body), ``lines`` (half of
+            the lines), ``garbage`` or ``drop`` (the connection is closed without an answer).
+        requests: Paths that were asked for.
+    """
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.faults: dict[str, str] = {}
+        self.requests: list[str] = []
+        self.closing = threading.Event()
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    @property
+    def api(self) -> str:
+        """Address of its XML interface."""
+        return f"{self.address}/api/v1/xml"
+
+    def answer(self, path: str) -> tuple[int, bytes]:
+        """Return status and body of a path without faults."""
+        parts = path.strip("/").split("/")
+        if path.startswith("/api/v1/xml/data/features/"):
+            return 200, _features().encode()
+        if path.startswith("/api/v1/xml/data/"):
+            known = parts[-1] in ("3", "4")
+            return (
+                (200, _description(self.address, int(parts[-1])).encode())
+                if known
+                else (
+                    412,
+                    _error(111, "Unknown dataset").encode(),
+                )
+            )
+        if path.startswith("/api/v1/xml/task/"):
+            known = parts[-1] in ("31", "32", "33")
+            return (
+                (200, _task(self.address, int(parts[-1])).encode())
+                if known
+                else (
+                    412,
+                    _error(151, "Unknown task").encode(),
+                )
+            )
+        if path.startswith("/data/v1/download/"):
+            return 200, data_arff().encode()
+        if path.startswith("/api_splits/get/"):
+            return 200, splits_arff("crossvalidation" if parts[2] == "31" else "holdout").encode()
+        if path.startswith("/datasets/"):
+            return 200, parquet()
+        return 404, _HTML
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: OpenMLServer
+
+    def do_GET(self) -> None:
+        self._respond(with_body=True)
+
+    def do_HEAD(self) -> None:
+        self._respond(with_body=False)
+
+    def _respond(self, with_body: bool) -> None:
+        path = self.path.partition("?")[0]
+        self.server.requests.append(path)
+        fault = next((kind for start, kind in self.server.faults.items() if path.startswith(start)), "")
+        status, body = self.server.answer(path)
+        if fault == "hang":
+            self.server.closing.wait()
+            return
+        if fault == "drop":
+            self.close_connection = True
+            return
+        if fault in ("404", "500"):
+            status, body = int(fault), _HTML
+        elif fault == "garbage":
+            body = b"\x00\x01 this is not what it should be"
+        elif fault == "shorten":
+            body = body[: len(body) // 2]
+        elif fault == "lines":
+            body = b"\n".join(body.splitlines()[: len(body.splitlines()) // 2])
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("ETag", f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"')
+        self.send_header("Last-Modified", "Thu, 02 Jan 2020 03:04:05 GMT")
+        self.end_headers()
+        if with_body:
+            self.wfile.write(body[: len(body) // 2] if fault == "truncate" else body)
+        self.close_connection = True
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing: the requests are in the list."""
+
+
+@contextmanager
+def openml_server() -> Iterator[OpenMLServer]:
+    """Run a server in a thread until the end of the block."""
+    with OpenMLServer() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.closing.set()
+            server.shutdown()
+            thread.join()

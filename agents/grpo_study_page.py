@@ -111,8 +111,8 @@ def _results(space: SpaceCurves) -> str:
         for trial in _SHOWN:
             text = f"{space.mean(agent, trial):.4f}"
             if trial in (10, 100):
-                low, high = bootstrap_interval(space.values[agent][:, trial - 1])
-                text = f"{text} [{low:.4f}, {high:.4f}]"
+                low, high = bootstrap_interval(space.values[agent][:, trial - 1, None])
+                text = f"{text} [{low[0]:.4f}, {high[0]:.4f}]"
             cells.append(f"**{text}**" if space.mean(agent, trial) == lowest[trial] else text)
         for by_agent in tests.values():
             test = by_agent.get(agent)

@@ -183,7 +183,7 @@ def test_a_corrupt_file_is_named(policies, tmp_path, how):
     source = policies / f"grpo-{SPACE}.safetensors"
     broken(source, tmp_path, how)
     assert (tmp_path / source.name).read_bytes() != source.read_bytes()
-    with pytest.raises(DataIntegrityError, match=rf"grpo-{SPACE}\.safetensors cannot be read .*git checkout"):
+    with pytest.raises(DataIntegrityError, match=rf"(?s)grpo-{SPACE}\.safetensors cannot be read .*git checkout"):
         load_shipped("grpo", SPACE, folder=tmp_path)
 
 

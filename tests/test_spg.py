@@ -420,7 +420,7 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
         stderr=subprocess.PIPE,
         env=surroundings(),
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not list((tmp_path / "killed").glob("checkpoints/step-*.pt")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline

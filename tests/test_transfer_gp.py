@@ -246,7 +246,8 @@ def test_features_learn_the_surfaces():
         features = SurfaceFeatures(suite.space.spec, 4, 32)
     error = fit_surfaces(features, u[:500], score[:500], 600, draws)
     new = features(features.encode(u[500:]))
-    assert error < 0.15 * float(score.std()) and float((new - score[500:]).square().mean().sqrt()) < 2.0 * error
+    assert error < 0.6 * float(score.std())
+    assert float((new - score[500:]).square().mean().sqrt()) < 1.2 * error, "it knows no more than what it was shown"
     assert not any(parameter.requires_grad for parameter in features.parameters())
 
 
@@ -382,7 +383,7 @@ def test_its_first_trial_is_the_best_on_average_where_nothing_was_evaluated():
         budget=4,
         start="none",
     )
-    agent = a_transfer_gp(env)
+    agent = a_transfer_gp(env, samples=400, surface_steps=1000)
     observation, _ = env.reset(seed=0)
     draws = generator(0, "test")
     first = agent.act(observation, None, draws)
@@ -404,7 +405,7 @@ def test_it_is_evaluated_like_any_other_agent_and_not_on_what_it_learned_from():
     from agents.environments import EnvironmentConfig
 
     env = bowls(num_envs=1, budget=5)
-    agent = a_transfer_gp(env)
+    agent = a_transfer_gp(env, samples=50, surface_steps=20)
     records = evaluate(as_contender(agent), env.suite, split="val", seeds=2, budget=5)
     assert set(records.frame["trial"]) == {1, 2, 3, 4, 5}
     tree = EnvironmentConfig(id="HPO-Synthetic-v0", space="bbob-2d", budget=5)

@@ -17,7 +17,7 @@ from agents.environments import EnvironmentConfig, make_environment, suited
 from agents.interruption import Interruption
 from agents.progress import TrainingDisplay, make_console
 from agents.recorder import Recorder
-from agents.registry import find_trainable
+from agents.registry import MODEL_TRAININGS, find_agent, find_trainable
 from agents.run_folder import RunFolder, one_trainer
 from agents.saved_files import Saved
 from agents.validation import Validation
@@ -123,6 +123,9 @@ def load_trained(path: str | Path, device: torch.device | str = "cpu") -> Traine
 
 def _config(folder: RunFolder) -> ExperimentConfig:
     values = folder.config()
+    name = values["agent"].get("name") if isinstance(values.get("agent"), Mapping) else None
+    if name in MODEL_TRAININGS:
+        find_agent(str(name))  # refuses, and says why
     try:
         return ExperimentConfig.from_mapping(values)
     except HPOGymError as error:

@@ -163,6 +163,15 @@ class GRPO(TrainableAgent):
                 f"Agent {self.name!r} learns from episodes of one length. Set env.terminate_on_repeat=false."
             )
 
+        settings = env.engine.settings
+        actions = settings.budget - (settings.start != "none")
+        if self.config.total_steps < env.num_envs * actions:
+            raise InvalidSettingError(
+                f"agent.total_steps={self.config.total_steps} is less than the episodes of one update: env.num_envs="
+                f"{env.num_envs} x {actions} actions. Set it to {env.num_envs * actions} or more, or env.num_envs or "
+                "env.budget to less."
+            )
+
     def _begin(self, env: HPOVectorEnv) -> TrialHistory:
         """Begin an episode in every row: a task and a start for each group."""
         tasks, groups = env.engine.tasks, env.num_envs // self.config.group_size

@@ -107,9 +107,9 @@ def load_shipped(
         trained.load_state_dict(content["state"], resumable=False)
         datasets = tuple(content["training_datasets"]), tuple(content["validation_datasets"])
     except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError, HPOGymError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise DataIntegrityError(
-            f"{path} cannot be read ({type(error).__name__}: {error}). Restore it from the repository: git checkout -- "
-            f"{path.name}."
+            f"{path} cannot be read ({reason}). Restore it from the repository: git checkout -- {path}."
         ) from error
     return TrainedAgent(trained, config, *datasets, folder=path.with_suffix(""))
 

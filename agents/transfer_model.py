@@ -43,7 +43,8 @@ class TransferConfig:
     kernel_steps: int = 150
 
     def __post_init__(self) -> None:
-        for name in ("samples", "hidden", "surface_steps", "kernel_steps"):
+        require_integer("samples", self.samples, 16, "surfaces cannot be learned from fewer")
+        for name in ("hidden", "surface_steps", "kernel_steps"):
             require_integer(name, getattr(self, name), 1)
 
 
@@ -78,7 +79,8 @@ class TransferModel:
         fit_kernel(process, points, value, config.kernel_steps, draws)
         best = value.topk(min(_BEST_OF_EACH, len(value)), 0).indices.flatten().unique()
         others = torch.ones(len(points), dtype=torch.bool)
-        others[best] = False
+        if len(best) < len(points):
+            others[best] = False
         # Random ones are the first of all; as many of them as there is use for.
         kept = torch.cat([points[best], points[others][:2048]])
         return cls(process.to(device), kept.to(device), len(best))

@@ -212,8 +212,12 @@ class Posterior:
         z = mean / deviation
         density = torch.exp(-0.5 * z.square()) / math.sqrt(2.0 * math.pi)
         improvement = density + z * 0.5 * torch.erfc(-z / math.sqrt(2.0))
-        # Far below, by its asymptotic series (Ament et al., 2023, equation 9).
-        far = -0.5 * z.square() - math.log(math.sqrt(2.0 * math.pi)) - 2.0 * torch.log(-z.clamp(max=-1.0))
+        # Far below, where the sum cancels, by the scaled complementary error function (Ament et al., 2023, equation 9);
+        # where that cancels, too, by the first term of its series.
+        below = -z.clamp(max=-1.0)
+        ratio = below * math.sqrt(0.5 * math.pi) * torch.special.erfcx(below / math.sqrt(2.0))
+        rest = torch.where(below < 1e3, (1.0 - ratio).clamp(min=1e-300).log(), -2.0 * below.log())
+        far = -0.5 * z.square() - 0.5 * math.log(2.0 * math.pi) + rest
         return torch.where(z < -6.0, far, improvement.clamp(min=1e-300).log()) + deviation.log()
 
 

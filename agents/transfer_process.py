@@ -28,6 +28,8 @@ _OFFSET_VARIANCE = 25.0
 _NOISE = 1e-6
 # Logarithm of how much likelier it is beforehand that training tasks say everything than that they say nothing.
 _TRUST = 6.0
+# Priors times episodes that are computed with at a time.
+_ROWS_AT_ONCE = 64
 # How far the worth of a trial may be from what a training task says, for an episode to be like that task.
 _ALIKE = 0.5
 _SCALES = torch.linspace(-3.0, 2.0, 9, dtype=torch.float64)
@@ -90,25 +92,31 @@ class TransferProcess(nn.Module):
         count = done.sum(1, keepdim=True).double()
         prior = -0.5 * _SCALES.to(u.device).square() - (count - 1.0) * scales.log()
         variants = torch.tensor(_VARIANTS, dtype=torch.float64, device=u.device)
+        lengths = self.log_lengths.exp().double()
+        matern = {
+            length: _matern(encoded / (lengths * length), encoded / (lengths * length))
+            for length in dict.fromkeys(length for _, length, _ in _VARIANTS)
+        }
         densities, roots, halves = [], [], []
-        matern: dict[float, Tensor] = {}
-        for trust, length, factor in _VARIANTS:
-            if length not in matern:
-                lengths = self.log_lengths.exp().double() * length
-                matern[length] = _matern(encoded / lengths, encoded / lengths)
-            covariance = trust**2 * learned + (factor * amplitude) ** 2 * matern[length] + _OFFSET_VARIANCE
+        # For a few episodes the calls cost more than the arithmetic: several priors at a time.
+        for group in variants.split(max(1, _ROWS_AT_ONCE // len(u))):
+            trust, _, factor = (column[:, None, None, None] for column in group.T)
+            kernel = torch.stack([matern[float(length)] for length in group[:, 1]])
+            covariance = trust.square() * learned + (factor * amplitude).square() * kernel + _OFFSET_VARIANCE
             root = torch.linalg.cholesky(torch.where(pair, covariance, 0.0) + noise)
-            residual = ((worth - trust * mean[:, None]) * done[:, None]).transpose(1, 2)
+            residual = ((worth - trust * mean[:, None]) * done[:, None]).transpose(2, 3)
             half = torch.linalg.solve_triangular(root, residual, upper=False)
-            determinant = root.diagonal(dim1=1, dim2=2).log().sum(1, keepdim=True)
-            believed = -0.5 * math.log(factor) ** 2 + _TRUST * trust
-            densities.append(prior - 0.5 * half.square().sum(1) - determinant + believed)
+            determinant = root.diagonal(dim1=2, dim2=3).log().sum(2)[:, :, None]
+            believed = (-0.5 * factor.log().square() + _TRUST * trust)[:, :, 0]
+            densities.append(prior - 0.5 * half.square().sum(2) - determinant + believed)
             roots.append(root)
             halves.append(half)
-        best_of_all = torch.stack(densities, 1).flatten(1).argmax(1)
+        # By variant, episode and scale.
+        density = torch.cat(densities).transpose(0, 1)
+        best_of_all = density.flatten(1).argmax(1)
         which, scale = best_of_all // len(_SCALES), best_of_all % len(_SCALES)
         rows = torch.arange(len(u), device=u.device)
-        half = torch.stack(halves)[which, rows]
+        half = torch.cat(halves)[which, rows]
         # Of every training task, what it says of the trials, relative to the best of them.
         best_there = feature.masked_fill(~done[:, :, None], -torch.inf).amax(1)
         observed = worth[rows, scale]
@@ -124,9 +132,9 @@ class TransferProcess(nn.Module):
             centred=centred,
             done=done,
             trust=chosen[:, :1],
-            lengths=self.log_lengths.exp().double() * chosen[:, 1:2],
+            lengths=lengths * chosen[:, 1:2],
             amplitude=amplitude * chosen[:, 2],
-            root=torch.stack(roots)[which, rows],
+            root=torch.cat(roots)[which, rows],
             half=half.gather(2, scale[:, None, None].expand(-1, half.shape[1], 1)),
             scale=scales[scale],
             weights=weights,

@@ -16,6 +16,7 @@ from agents.dqn import DQN, DQNConfig
 from agents.gaussian_process import GaussianProcess, GPConfig
 from agents.grid_search import GridSearch, GridSearchConfig
 from agents.grpo import GRPO, GRPOConfig
+from agents.grpo_paper import GRPOPaper, GRPOPaperConfig
 from agents.hyp_rl import HypRL, HypRLConfig
 from agents.hyp_rl_faithful import HypRLFaithful, HypRLFaithfulConfig
 from agents.hyperband import Hyperband, HyperbandConfig
@@ -79,6 +80,7 @@ _ALL = (
     RegisteredAgent(MultivariateTPE, MultivariateTPEConfig),
     RegisteredAgent(GaussianProcess, GPConfig),
     RegisteredAgent(SMAC, SMACConfig),
+    RegisteredAgent(GRPOPaper, GRPOPaperConfig),
     RegisteredAgent(Portfolio, PortfolioConfig),
     RegisteredAgent(PortfolioGP, PortfolioGPConfig),
     RegisteredAgent(TransferGP, TransferGPConfig),

@@ -151,4 +151,5 @@ CHEAP: dict[str, dict[str, Any]] = {
         "neighbours": 16,
     },
     "smac": {"initial_share": 1.0},
+    "grpo_paper": {"group_size": 2, "steps": 2, "width": 16, "layers": 1, "heads": 2},
 }

@@ -34,7 +34,8 @@ def documents(tmp_path_factory) -> Path:
 
 def test_every_baseline_is_on_a_board_of_every_embedded_space():
     untrained = {name for name, entry in AGENTS.items() if not entry.agent.learns}
-    classical = untrained - {"hyperband", "asha", "bohb"}
+    # One that is trained within its episode has learned nothing yet when a board's budget is spent.
+    classical = untrained - {"hyperband", "asha", "bohb", "grpo_paper"}
     for space in ("rpart", "xgboost", "ranger", "lcbench", "adaboost", "random_forest"):
         assert set(BOARDS[space].agents) == classical
     for space in ("rpart", "xgboost", "ranger", "lcbench"):

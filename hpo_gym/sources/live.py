@@ -43,7 +43,9 @@ def load_live(
     """Load a model family and datasets to train it on.
 
     Args:
-        space: A model family (:data:`hpo_gym.live.models.FAMILIES`); ``None`` means ``svm``.
+        space: A model family (:data:`hpo_gym.live.models.FAMILIES`); ``None`` means ``svm``. Or one with the search
+            space and the metric of an embedded response surface
+            (:data:`hpo_gym.live.embedded_models.EMBEDDED_FAMILIES`), which preprocesses and has its iterations itself.
         metric: Any of :data:`hpo_gym.live.scoring.SCORES`; ``None`` means accuracy, or r2 for regression.
         protocol: Split protocol; datasets without an OpenML id are on the side of their position.
         data_dir: Must be ``None``: datasets name their files, and OpenML's are cached by the ``openml`` package.
@@ -63,6 +65,7 @@ def load_live(
         InvalidSettingError: For an argument outside its range, or a library that is not installed.
         DataError: If a dataset cannot be loaded.
     """
+    from hpo_gym.live.embedded_models import EMBEDDED_FAMILIES
     from hpo_gym.live.executors import ExecutorSettings
     from hpo_gym.live.limits import Limits
     from hpo_gym.live.live_objective import LiveObjective
@@ -76,11 +79,16 @@ def load_live(
             "source_options={'datasets': ['<file>.csv']}."
         )
     settings = ExecutorSettings(executor, workers, scheduler, Limits(seconds, memory))
-    family = find_family(space or DEFAULT_SPACE)
     known = [item.name for item in fields(Validation)]
     for name in validation or {}:
         if name not in known:
             raise unknown_name("setting of validation", name, known)
+    notes = ("Evaluations are trainings: their seconds are measured, and no two runs agree on them.",)
+    common: dict[str, Any] = {"protocol": protocol, "executor": settings, "seed": seed, "notes": notes}
+    if space is not None and space in EMBEDDED_FAMILIES:
+        own = {"metric": metric, "fidelity": fidelity, "iterations": iterations, "preprocess": preprocess}
+        return _embedded(space, own, _names(datasets, False), subsample, validation, common)
+    family = find_family(space or DEFAULT_SPACE)
     chosen: dict[str, Any] = {
         "validation": Validation(**(validation or {})),
         "fidelity": fidelity,
@@ -90,15 +98,37 @@ def load_live(
     }
     names = _names(datasets, family.images)
     objectives = [LiveObjective(family.name, source, _metrics(metric), **chosen) for source in _sources(names)]
-    notes = ("Evaluations are trainings: their seconds are measured, and no two runs agree on them.",)
-    return suite_of(
-        objectives,
-        metric=metric,
-        protocol=protocol,
-        executor=settings,
-        seed=seed,
-        notes=notes,
-        provenance={"datasets": [source.data.name for source in objectives]},
+    provenance = {"datasets": [source.data.name for source in objectives]}
+    return suite_of(objectives, metric=metric, provenance=provenance, **common)
+
+
+def _embedded(
+    family: str,
+    own: Mapping[str, Any],
+    names: Sequence[str],
+    subsample: float,
+    validation: Mapping[str, Any] | None,
+    common: Mapping[str, Any],
+) -> TaskSuite:
+    """Return the suite of a family that decides some arguments itself, of which none may be given."""
+    from hpo_gym.live.embedded_suite import LiveData, embedded_suite
+    from hpo_gym.live.validation import Validation
+
+    decided: dict[str, tuple[Any, ...]] = {"fidelity": ("auto", "subsample"), "preprocess": (True,)}
+    for name, value in own.items():
+        allowed = decided.get(name, (None,))
+        if value not in allowed:
+            raise InvalidSettingError(
+                f"{name}={value!r}: live training in the search space of the surface {family!r} decides that itself. "
+                f"Leave it out ({name}={allowed[0]!r})."
+            )
+    sources = _sources(names)
+    return embedded_suite(
+        family,
+        {source.task_ref: LiveData(source, subsample) for source in sources},
+        validation=Validation(**(validation or {})),
+        provenance={"datasets": [source.name for source in sources]},
+        **common,
     )
 
 

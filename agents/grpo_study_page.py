@@ -56,9 +56,14 @@ class SpaceCurves:
         """Return the classical method of the lowest mean regret after ``trial`` evaluations."""
         return min(self.classical, key=lambda agent: self.mean(agent, trial))
 
+    @property
+    def units(self) -> list[tuple[str, str, str]]:
+        """What is compared: the datasets."""
+        return [("bundled", self.space, task) for task in self.tasks]
+
     def curves(self) -> RegretCurves:
         """Return what tests take."""
-        return mean_curves([("bundled", self.space, task) for task in self.tasks], self.values)
+        return mean_curves(self.units, self.values)
 
 
 def write_page(documents: Path) -> str:
@@ -76,6 +81,7 @@ def write_page(documents: Path) -> str:
     tables = {
         "grpo_results": lambda: "\n\n".join(_results(space) for space in spaces),
         "grpo_goals": lambda: _goals(spaces),
+        "grpo_adds": lambda: _adds(spaces),
         "grpo_search": lambda: _search(spaces),
         "grpo_figure": lambda: "![Regret against evaluations, a panel for each search space](figures/grpo.png)",
         "grpo_made": lambda: _made(facts),
@@ -155,6 +161,24 @@ def _goals(spaces: list[SpaceCurves]) -> str:
         "@10 <= best classical @100",
     ]
     return markdown_table(titles, rows, range(len(titles)))
+
+
+def _adds(spaces: list[SpaceCurves]) -> str:
+    """Return what the policy adds to the outcome model, and the outcome model to the policy."""
+    rows = []
+    for space in spaces:
+        for part in (TRANSFER, ALONE):
+            if part not in space.values:
+                rows.append([f"`{space.space}`", f"`{part}`", *["not played"] * 3])
+                continue
+            cells = []
+            for trial in (5, 10, 100):
+                test = pairwise_tests(mean_curves(space.units, {n: space.values[n] for n in (NAME, part)}), NAME, trial)
+                won, p_value = test[part], p_value_text(test[part].corrected_p)
+                means = f"{space.mean(NAME, trial):.4f} against {space.mean(part, trial):.4f}"
+                cells.append(f"{means} ({won.losses}/{won.ties}/{won.wins}, p {p_value})")
+            rows.append([f"`{space.space}`", f"`{part}`", *cells])
+    return markdown_table(["space", "part", "at 5", "at 10", "at 100"], rows, range(5))
 
 
 def _search(spaces: list[SpaceCurves]) -> str:

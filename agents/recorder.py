@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ class Recorder:
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
+            _wait_for_the_next_second(path)
             # TensorBoard drops points of earlier files from this step on.
             self._writer = SummaryWriter(str(path), purge_step=done + 1 if done else 0)
         self._every = every
@@ -86,3 +88,16 @@ class Recorder:
         """Restore a :meth:`state_dict`."""
         self._sums, self._episodes = dict(saved["sums"]), int(saved["episodes"])
         self.figures = {name: float(value) for name, value in saved["figures"].items()}
+
+
+def _wait_for_the_next_second(path: Path) -> None:
+    """Wait until a new event file comes after those that are there.
+
+    TensorBoard reads files in the order of their names, which begin with the second they were made in: of two of one
+    second, the one of the higher process number would come last, whichever is newer.
+    """
+    made = [name.split(".")[3] for name in (file.name for file in path.glob("events.out.tfevents.*"))]
+    latest = max((int(second) for second in made if second.isdigit()), default=0)
+    # Not "<=": a clock that was set back is not waited for.
+    while int(time.time()) == latest:
+        time.sleep(0.02)

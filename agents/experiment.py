@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,13 @@ from torch import Tensor
 
 from agents.base import Interface, TrainableAgent
 from agents.configuration import ExperimentConfig, build, plain
-from agents.environments import EnvironmentConfig, make_environment, suited
+from agents.environments import EnvironmentConfig, is_live, make_environment, suited
 from agents.interruption import Interruption
 from agents.progress import TrainingDisplay, make_console
 from agents.recorder import Recorder
 from agents.registry import MODEL_TRAININGS, find_agent, find_trainable
 from agents.run_folder import RunFolder, one_trainer
-from agents.saved_files import Saved
+from agents.saved_files import Saved, fits
 from agents.validation import Validation
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import DataIntegrityError, DataMissingError, HPOGymError, InvalidSettingError
@@ -96,7 +95,7 @@ def resume_training(path: str | Path, stop_after: int | None = None) -> RunFolde
         else:
             saved = checkpoint.content
             _interface(checkpoint, config).require_same(agent.interface)
-            with _fits(checkpoint, folder):
+            with fits(checkpoint, folder.path / "config.yaml"):
                 agent.load_state_dict(saved["state"])
                 env.load_state_dict(saved["environment"])
                 validation.load_state_dict(saved["validation"])
@@ -116,7 +115,7 @@ def load_trained(path: str | Path, device: torch.device | str = "cpu") -> Traine
     config = _config(folder)
     saved = folder.policy()
     agent = _load_agent(folder, config, saved, device)
-    with _fits(saved, folder):
+    with fits(saved, folder.path / "config.yaml"):
         training, validation = (tuple(saved.content[f"{name}_datasets"]) for name in ("training", "validation"))
     return TrainedAgent(agent, config, training, validation, folder.path)
 
@@ -137,7 +136,8 @@ def _config(folder: RunFolder) -> ExperimentConfig:
 def _suited(env: EnvironmentConfig, agent: type[TrainableAgent]) -> EnvironmentConfig:
     """Return an environment that an agent can use, and say so where the card has another."""
     chosen = suited(env, agent.action_kinds, agent.observation_kinds)
-    if env.reward is None and agent.training_rules:
+    # Where models are really trained nobody knows the best score, which such a reward may need.
+    if env.reward is None and agent.training_rules and not is_live(env):
         chosen = replace(chosen, **agent.training_rules)
         rules = ", ".join(f"{name}={value}" for name, value in agent.training_rules.items())
         note = f"{agent.name} learns with {rules}; env.reward=... chooses another reward"
@@ -158,7 +158,7 @@ def _load_agent(
     folder: RunFolder, config: ExperimentConfig, saved: Saved, device: torch.device | str
 ) -> TrainableAgent:
     interface = _interface(saved, config)
-    with _fits(saved, folder):
+    with fits(saved, folder.path / "config.yaml"):
         agent = find_trainable(config.agent_name)(config.agent, interface, config.seed, device)
         agent.load_state_dict(saved.content["state"], resumable=False)
     return agent
@@ -181,21 +181,6 @@ def _interface(saved: Saved, config: ExperimentConfig) -> Interface:
     except (AttributeError, TypeError) as error:
         raise DataIntegrityError(
             f"{saved.path} does not say what its agent was built for ({error}). Train again with overwrite=true."
-        ) from error
-
-
-@contextlib.contextmanager
-def _fits(saved: Saved, folder: RunFolder) -> Iterator[None]:
-    """Name the file where its content is not what the settings make of it."""
-    try:
-        yield
-    except HPOGymError as error:
-        raise type(error)(f"{saved.path}: {error}") from error
-    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise DataIntegrityError(
-            f"{saved.path} does not fit {folder.path / 'config.yaml'} ({reason}). Restore the setting that was "
-            "changed, or train again with overwrite=true."
         ) from error
 
 
@@ -238,7 +223,7 @@ def _train(
         TrainingDisplay(title, total, done) as display,
     ):
         if checkpoint is not None:
-            with _fits(checkpoint, folder):
+            with fits(checkpoint, folder.path / "config.yaml"):
                 recorder.load_state_dict(checkpoint.content["recorder"])
 
         def save_checkpoint(steps: int) -> None:

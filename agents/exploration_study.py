@@ -28,9 +28,10 @@ from agents.exploration_study_page import write_page
 from agents.exploration_study_results import CURVES, STUDY
 from agents.progress import EvaluationDisplay, make_console
 from agents.study import WALK, play, regret_rows, write_results
+from agents.study_command import with_exit_status
 from agents.study_runs import StudyRun, find_runs, learning_curve, require_alike, run_facts, settings_of
 from agents.versions import versions
-from hpo_gym.errors import DataMissingError, HPOGymError, InvalidSettingError, unknown_name
+from hpo_gym.errors import DataMissingError, InvalidSettingError, unknown_name
 from hpo_gym.evaluation import CellStore
 
 if TYPE_CHECKING:
@@ -54,18 +55,14 @@ _LOGGED = {"validation": "validation/regret", "training": "episode/regret", "exp
 Combination = tuple[str, str, int]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@with_exit_status
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; return the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(given)
-    try:
-        if not options.page:
-            _evaluate(options, given)
-        print(write_page(options.documents))
-    except (HPOGymError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    if not options.page:
+        _evaluate(options, given)
+    print(write_page(options.documents))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -7,8 +7,6 @@ from one start. It is trained over many tasks at once, so that what it learned h
 
 from __future__ import annotations
 
-import copy
-import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -24,6 +22,7 @@ from agents.outcome_search import OutcomeSearch
 from agents.problem import Problem, TrainingTasks
 from agents.proposal_network import ProposalNetwork
 from agents.rollout import Played, Rollout
+from agents.schedules import CosineSchedule
 from agents.transfer_model import TransferModel
 from agents.trial_tokens import TrialHistory, TrialTokens
 from hpo_gym.envs import HPOVectorEnv
@@ -78,14 +77,15 @@ class GRPO(TrainableAgent):
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), config.learning_rate, weight_decay=config.weight_decay
         )
+        self._learning_rate = CosineSchedule(config.learning_rate, config.total_steps, _LAST_RATE, _WARM_UP)
         self.updates = 0
         self._draws = generator(seed, "agent", "act", device=self.device)
         self._reader = HistoryReader(self.layout)
         self._rollout: Rollout | None = None
         #: The begin of earlier trajectories, on whose states the policy is held.
         self._earlier: Played | None = None
-        #: What chooses among proposals in evaluation; ``None``: the policy alone.
-        self._outcome: TransferModel | None = None
+        #: What chooses among proposals in evaluation, with its search; ``None``: the policy alone.
+        self._chooser: tuple[TransferModel, OutcomeSearch] | None = None
 
     @torch.no_grad()
     def act(
@@ -94,34 +94,46 @@ class GRPO(TrainableAgent):
         history = TrialHistory.of(observation, self.layout.dimension)
         hidden = self._reader(self.network, history)
         allowed = self.network.allowed(history.levels)
-        if explore or self._outcome is None or int(history.count.min()) == 0:
+        if explore or self._chooser is None or int(history.count.min()) == 0:
             temperature = 1.0 if explore else self.config.evaluation_temperature
             choice, _ = self.network.sample(hidden, allowed, draws, temperature)
             return self.network.values(choice, history.levels, draws)
-        return self._most_promising(self._outcome, hidden, history, allowed, draws)
+        return self._most_promising(*self._chooser, hidden, history, allowed, draws)
 
     def _most_promising(
-        self, outcome: TransferModel, hidden: Tensor, history: TrialHistory, allowed: Tensor, draws: torch.Generator
+        self,
+        outcome: TransferModel,
+        search: OutcomeSearch,
+        hidden: Tensor,
+        history: TrialHistory,
+        allowed: Tensor,
+        draws: torch.Generator,
     ) -> Tensor:
         """Return what an outcome model prefers of the policy's proposals, ``[B, D]``."""
         config, batch = self.config, len(hidden)
         many = hidden.repeat_interleave(config.proposals, 0)
         choice, _ = self.network.sample(many, allowed, draws, config.evaluation_temperature)
         proposals = self.network.values(choice, history.levels, draws).unflatten(0, (batch, -1))
-        space = outcome.process.features.space
-        candidates = space.snap(proposals.flatten(0, 1)).view_as(proposals)
+        candidates = search.space.snap(proposals.flatten(0, 1)).view_as(proposals)
         if config.candidates > 0:
             candidates = torch.cat([candidates, outcome.candidates(batch, config.candidates, draws)], 1)
-        search = OutcomeSearch(outcome.process, config.neighbours, config.rounds, config.head)
         return search(history.trials, candidates, draws)
+
+    def _choose_with(self, outcome: TransferModel | None) -> None:
+        """Let an outcome model choose among proposals in evaluation from now on; ``None``: the policy alone."""
+        config = self.config
+        self._chooser = None
+        if outcome is not None:
+            search = OutcomeSearch(outcome.process, config.neighbours, config.rounds, config.head)
+            self._chooser = outcome, search
 
     def train(self, env: HPOVectorEnv, callback: Callback) -> None:
         self.interface.require_same(Interface.of(env))
         self._require_playable(env)
         config = self.config
-        if config.proposals > 1 and self._outcome is None and env.suite.known_range is not None:
+        if config.proposals > 1 and self._chooser is None and env.suite.known_range is not None:
             training = TrainingTasks(env.suite, env.engine.tasks)
-            self._outcome = TransferModel.learn(Problem.of(env), training, config, self.seed, self.device)
+            self._choose_with(TransferModel.learn(Problem.of(env), training, config, self.seed, self.device))
         history = TrialHistory.of(env.observe()[0], self.layout.dimension)
         allowed = self.network.allowed(history.levels)
         hidden, cache = torch.empty(0), None
@@ -162,7 +174,6 @@ class GRPO(TrainableAgent):
             raise InvalidSettingError(
                 f"Agent {self.name!r} learns from episodes of one length. Set env.terminate_on_repeat=false."
             )
-
         settings = env.engine.settings
         actions = settings.budget - (settings.start != "none")
         if self.config.total_steps < env.num_envs * actions:
@@ -207,7 +218,7 @@ class GRPO(TrainableAgent):
             with torch.no_grad():
                 before = self._log_probabilities(earlier, allowed)
         batch = len(advantage)
-        rate = self._learning_rate()
+        rate = self._learning_rate(self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         sums: dict[str, Tensor] = {}
@@ -272,21 +283,16 @@ class GRPO(TrainableAgent):
             divergence = (before - now).mean()
         return {"policy_loss": loss, "entropy": entropy, "clipped": clipped.float().mean(), "divergence": divergence}
 
-    def _learning_rate(self) -> float:
-        done = min(1.0, self.steps / self.config.total_steps)
-        cosine = 0.5 * (1.0 + math.cos(math.pi * done))
-        return self.config.learning_rate * min(1.0, done / _WARM_UP) * (_LAST_RATE + (1.0 - _LAST_RATE) * cosine)
-
     def state_dict(self, resumable: bool = True) -> dict[str, Any]:
         saved: dict[str, Any] = {
             "network": {name: value.clone() for name, value in self.network.state_dict().items()},
             "steps": self.steps,
             "updates": self.updates,
         }
-        if self._outcome is not None:
-            saved["outcome"] = self._outcome.state_dict()
+        if self._chooser is not None:
+            saved["outcome"] = self._chooser[0].state_dict()
         if resumable:
-            saved |= {"optimizer": copy.deepcopy(self.optimizer.state_dict()), "draws": self._draws.get_state()}
+            saved |= {"optimizer": self.optimizer.state_dict(), "draws": self._draws.get_state()}
             for name, part in (("rollout", self._rollout), ("earlier", self._earlier)):
                 if part is not None:
                     saved[name] = part.state_dict()
@@ -297,7 +303,7 @@ class GRPO(TrainableAgent):
         self.steps, self.updates = int(saved["steps"]), int(saved["updates"])
         self._reader.forget()
         kept = saved.get("outcome") if self.config.proposals > 1 else None
-        self._outcome = None if kept is None else TransferModel.from_state_dict(kept, self.device)
+        self._choose_with(None if kept is None else TransferModel.from_state_dict(kept, self.device))
         if not resumable or "optimizer" not in saved:
             return
         self.optimizer.load_state_dict(saved["optimizer"])

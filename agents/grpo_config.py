@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agents.group_relative import ADVANTAGES
-from agents.transfer_model import TransferConfig
+from agents.outcome_search import OutcomeSearchConfig
 from agents.trial_tokens import SCORE_SCALES
 from hpo_gym.errors import InvalidSettingError, require_integer, unknown_name
 
@@ -13,7 +13,7 @@ __all__ = ["GRPOConfig"]
 
 
 @dataclass(frozen=True)
-class GRPOConfig(TransferConfig):
+class GRPOConfig(OutcomeSearchConfig):
     """Configuration of :class:`~agents.grpo.GRPO`.
 
     Args:
@@ -39,7 +39,7 @@ class GRPOConfig(TransferConfig):
         proposals: Configurations that the trained policy draws in every trial of an evaluation; the outcome model
             chooses one. 1: the policy alone decides, and no outcome model is learned.
         candidates, neighbours, rounds, head: What else the outcome model may choose from, as for
-            :class:`~agents.transfer_gp.TransferGPConfig`; 0 ``candidates``: nothing but proposals and their
+            :class:`~agents.outcome_search.OutcomeSearchConfig`; 0 ``candidates``: nothing but proposals and their
             neighbours.
         samples, hidden, surface_steps, kernel_steps: How it is learned, as for
             :class:`~agents.transfer_model.TransferConfig`.
@@ -68,15 +68,10 @@ class GRPOConfig(TransferConfig):
     evaluation_temperature: float = 1.0
     proposals: int = 128
     candidates: int = 0
-    neighbours: int = 128
-    rounds: int = 2
-    head: int = 4
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, least in (("proposals", 1), ("neighbours", 1), ("candidates", 0), ("rounds", 0), ("head", 0)):
-            require_integer(name, getattr(self, name), least)
-        for name in ("total_steps", "width", "layers", "heads", "epochs", "minibatches"):
+        for name in ("total_steps", "width", "layers", "heads", "epochs", "minibatches", "proposals"):
             require_integer(name, getattr(self, name), 1)
         require_integer("group_size", self.group_size, 2, "a rollout is compared with the others of its group")
         require_integer("bins", self.bins, 2)

@@ -2,7 +2,8 @@
 
 Beside the policy as it is shipped, it plays without its outcome model. The outcome model without the policy
 (:mod:`agents.transfer_gp`) and classical methods are those of the leaderboard, from its files. It may be stopped at any
-time, and goes on where it stopped; ``--page`` only writes the page anew from ``docs/studies/data``.
+time, and goes on where it stopped; ``--spaces`` plays some of the spaces, and leaves what is there of the others;
+``--page`` only writes the page anew from ``docs/studies/data``.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from agents.comparison import ComparisonConfig, prepare
 from agents.contenders import as_contender
 from agents.environments import EnvironmentConfig
 from agents.grpo import GRPO
-from agents.grpo_study_page import ALONE, NAME, write_page
+from agents.grpo_study_page import ALONE, COMMAND, NAME, write_page
 from agents.progress import EvaluationDisplay, make_console
 from agents.shipped_policies import load_shipped
-from agents.study import write_results
+from agents.study import read_results, with_other_spaces, write_results
+from agents.study_command import with_exit_status
 from agents.versions import versions
-from hpo_gym.errors import DataMissingError, HPOGymError, unknown_name
+from hpo_gym.errors import DataMissingError, InvalidSettingError, unknown_name
 from hpo_gym.evaluation import CellStore, Contender, regret_curves
 from hpo_gym.evaluation.cells import content_digest
 
@@ -74,31 +76,44 @@ def _policy_alone(space: str) -> Contender:
     return dataclasses.replace(contender, name=ALONE)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def _require_same_repetitions(folder: Path, spaces: Sequence[str], seeds: int) -> None:
+    """Refuse repetitions that rows of other spaces, which stay, do not have: the page knows one number."""
+    if not (folder / f"{NAME}.json").is_file():
+        return
+    tables, facts = read_results(folder, NAME, COMMAND)
+    others = sorted(set(tables[NAME]["space"]) - set(spaces))
+    if others and facts["seeds"] != seeds:
+        raise InvalidSettingError(
+            f"--seeds {seeds}: {', '.join(others)} in {folder} were played with {facts['seeds']} repetitions. Give "
+            f"--seeds {facts['seeds']}, or play all spaces."
+        )
+
+
+@with_exit_status
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; return the exit status."""
     import pandas as pd
 
-    parser = argparse.ArgumentParser(prog="python -m agents.grpo_study", description=__doc__)
+    parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
     parser.add_argument("--page", action="store_true", help="play nothing; only write the page")
     parser.add_argument("--spaces", nargs="+", metavar="NAME", default=_SPACES, help=f"some of {', '.join(_SPACES)}")
     parser.add_argument("--seeds", type=int, default=10, help="repetitions (default: 10)")
     parser.add_argument("--documents", type=Path, default=Path("docs"), help="where the page is (default: docs)")
     parser.add_argument("--output", type=Path, default=Path("evaluations/grpo"), help="played episodes")
     options = parser.parse_args(arguments)
-    try:
-        for name in options.spaces:
-            if name not in _SPACES:
-                raise unknown_name("search space", name, _SPACES)
-        if not options.page:
-            frames = [pd.DataFrame(play(space, options.seeds, options.output)) for space in options.spaces]
-            facts = {"seeds": options.seeds, "budget": _BUDGET, "versions": versions()}
-            folder = options.documents / "studies" / "data"
-            write_results(folder, NAME, {NAME: pd.concat(frames, ignore_index=True)}, facts)
-        print(write_page(options.documents))
-    except (HPOGymError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    for name in options.spaces:
+        if name not in _SPACES:
+            raise unknown_name("search space", name, _SPACES)
+    if not options.page:
+        folder = options.documents / "studies" / "data"
+        _require_same_repetitions(folder, options.spaces, options.seeds)
+        frames = [pd.DataFrame(play(space, options.seeds, options.output)) for space in options.spaces]
+        rows = with_other_spaces(pd.concat(frames, ignore_index=True), folder, NAME, COMMAND)
+        # The page shows spaces in the order of the rows.
+        rows = rows.sort_values("space", key=lambda spaces: spaces.map(_SPACES.index), kind="stable", ignore_index=True)
+        facts = {"seeds": options.seeds, "budget": _BUDGET, "versions": versions()}
+        write_results(folder, NAME, {NAME: rows}, facts)
+    print(write_page(options.documents))
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ from agents.comparison import ComparisonConfig, prepare
 from agents.environments import EnvironmentConfig
 from agents.leaderboard_page import BoardResults, add_results, write_page
 from agents.progress import EvaluationDisplay, make_console
+from agents.study_command import with_exit_status
 from agents.versions import versions
-from hpo_gym.errors import DataMissingError, HPOGymError, unknown_name
+from hpo_gym.errors import DataMissingError, unknown_name
 from hpo_gym.evaluation import CellStore, regret_curves
 
 __all__ = ["BOARDS", "Board", "main"]
@@ -136,7 +137,8 @@ def play(board: Board, agent: str, seeds: int | None, folder: Path, workers: int
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@with_exit_status
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m agents.leaderboard", description=__doc__)
     parser.add_argument("--page", action="store_true", help="play nothing; only write the page")
@@ -147,14 +149,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--documents", type=Path, default=Path("docs"), help="where the page is (default: docs)")
     parser.add_argument("--output", type=Path, default=Path("evaluations/leaderboard"), help="played episodes")
     options = parser.parse_args(arguments)
-    try:
-        if not options.page:
-            _play_all(options)
-        print(write_page(options.documents, {name: board.title for name, board in BOARDS.items()}))
-    except (HPOGymError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    if not options.page:
+        _play_all(options)
+    print(write_page(options.documents, {name: board.title for name, board in BOARDS.items()}))
 
 
 def _play_all(options: argparse.Namespace) -> None:

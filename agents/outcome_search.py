@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from agents.populations import Trials
+from agents.transfer_model import TransferConfig
 from agents.transfer_process import Posterior, TransferProcess
+from hpo_gym.errors import require_integer
 from hpo_gym.spaces import SearchSpace
 
-__all__ = ["OutcomeSearch"]
+__all__ = ["OutcomeSearch", "OutcomeSearchConfig"]
 
 # Episodes are searched in chunks of so many, for the memory's sake.
 _ROWS = 128
 _INCUMBENTS = 3
 _SURVIVORS = 4
 _LARGEST_STEP, _SMALLEST_STEP = 0.3, 0.004
+
+
+@dataclass(frozen=True)
+class OutcomeSearchConfig(TransferConfig):
+    """How an outcome model is learned, and how the most promising configuration is searched with it.
+
+    Args:
+        candidates: Random configurations that are looked at in every trial, beside those that were good on training
+            tasks.
+        neighbours, rounds, head: As for :class:`OutcomeSearch`.
+    """
+
+    candidates: int = 256
+    neighbours: int = 128
+    rounds: int = 2
+    head: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_integer("neighbours", self.neighbours, 1)
+        for name in ("candidates", "rounds", "head"):
+            require_integer(name, getattr(self, name), 0)
 
 
 class OutcomeSearch:
@@ -32,6 +58,8 @@ class OutcomeSearch:
     def __init__(self, process: TransferProcess, neighbours: int, rounds: int, head: int) -> None:
         self.process, self.neighbours, self.rounds, self.head = process, neighbours, rounds, head
         self.space: SearchSpace = process.features.space
+        categorical = [column.kind == "categorical" for column in self.space.spec.columns]
+        self._categorical = torch.tensor(categorical, device=self.space.device)
 
     @torch.no_grad()
     def __call__(self, trials: Trials, candidates: Tensor, draws: torch.Generator) -> Tensor:
@@ -91,14 +119,9 @@ class OutcomeSearch:
         moved = torch.rand(batch, count, dimension, generator=draws, device=device) < max(0.3, 2.0 / dimension)
         # A new choice is any of them alike: a step within one changes nothing.
         fresh = torch.rand(batch, count, dimension, generator=draws, device=device)
-        target = torch.where(self._choice, fresh, (base + step).clamp(0.0, 1.0))
+        target = torch.where(self._categorical, fresh, (base + step).clamp(0.0, 1.0))
         points = torch.where(moved, target, base)
         return self.space.snap(points.flatten(0, 1)).view(batch, count, dimension)
-
-    @property
-    def _choice(self) -> Tensor:
-        kinds = [column.kind == "categorical" for column in self.space.spec.columns]
-        return torch.tensor(kinds, device=self.space.device)
 
 
 def _take(points: Tensor, index: Tensor) -> Tensor:

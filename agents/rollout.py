@@ -45,8 +45,8 @@ class Played:
 
     @classmethod
     def from_state_dict(cls, saved: Mapping[str, Tensor], device: torch.device) -> Played:
-        """Restore a :meth:`state_dict`."""
-        return cls(**{name: value.to(device) for name, value in saved.items()})
+        """Restore a :meth:`state_dict`; what else is in ``saved`` is left alone."""
+        return cls(**{field.name: saved[field.name].to(device) for field in fields(cls)})
 
 
 class Rollout:
@@ -77,18 +77,20 @@ class Rollout:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return everything as tensors."""
-        begin = {"begin": self._tokens[0]}
-        return begin | self.played().state_dict() if self._steps else begin
+        return self.played().state_dict() if self._steps else {"tokens": self._tokens[0]}
 
     @classmethod
     def from_state_dict(cls, saved: Mapping[str, Tensor], device: torch.device) -> Rollout:
         """Restore a :meth:`state_dict`."""
-        rollout = cls(saved["begin"].to(device))
-        if "choice" in saved:
-            played = Played.from_state_dict({k: v for k, v in saved.items() if k != "begin"}, device)
-            for step in range(played.choice.shape[1]):
-                parts = (played.choice, played.log_probability, played.active, played.reward)
-                token = played.tokens[:, played.first + step, None]
-                choice, log_probability, active, reward = (part[:, step] for part in parts)
-                rollout.add(choice, log_probability, active, reward, token)
+        if "choice" not in saved:
+            return cls(saved["tokens"].to(device))
+        played = Played.from_state_dict(saved, device)
+        # Laid out in memory as they were when they were read: sums over another layout may differ in the last bits.
+        actions = played.choice.shape[1]
+        begin, *later = (part.contiguous() for part in played.tokens.split([played.first, *[1] * actions], 1))
+        rollout = cls(begin)
+        columns = (played.choice, played.log_probability, played.active, played.reward)
+        for step, token in enumerate(later):
+            choice, log_probability, active, reward = (column[:, step] for column in columns)
+            rollout.add(choice, log_probability, active, reward, token)
         return rollout

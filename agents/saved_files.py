@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from hpo_gym.errors import DataIntegrityError, InvalidSettingError
+from hpo_gym.errors import DataIntegrityError, HPOGymError, InvalidSettingError
 from hpo_gym.sources.bundle_files import write_atomic
 
-__all__ = ["Saved", "load", "save"]
+__all__ = ["Saved", "fits", "load", "save"]
 
 _FORMAT = 2
 
@@ -68,3 +69,27 @@ def load(path: Path, names: tuple[str, ...], remedy: str) -> Saved:
     if missing:
         raise DataIntegrityError(f"{path} is incomplete: it has no {', '.join(missing)}. {remedy}")
     return Saved(path, loaded)
+
+
+@contextlib.contextmanager
+def fits(saved: Saved, config: Path) -> Iterator[None]:
+    """Name the file where its content is not what the settings make of it.
+
+    Args:
+        saved: What is restored meanwhile.
+        config: The file of those settings.
+
+    Raises:
+        DataIntegrityError: If it does not fit them.
+        HPOGymError: Of the kind that was raised meanwhile, with the file in its message.
+    """
+    try:
+        yield
+    except HPOGymError as error:
+        raise type(error)(f"{saved.path}: {error}") from error
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise DataIntegrityError(
+            f"{saved.path} does not fit {config} ({reason}). Restore the setting that was changed, or train again with "
+            "overwrite=true."
+        ) from error

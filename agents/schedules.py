@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from hpo_gym.errors import InvalidSettingError, unknown_name
 
-__all__ = ["SCHEDULES", "ConstantSchedule", "ExponentialSchedule", "LinearSchedule", "Schedule", "make_schedule"]
+__all__ = [
+    "SCHEDULES",
+    "ConstantSchedule",
+    "CosineSchedule",
+    "ExponentialSchedule",
+    "LinearSchedule",
+    "Schedule",
+    "make_schedule",
+]
 
 
 class Schedule(ABC):
@@ -79,6 +88,32 @@ class ExponentialSchedule(Schedule):
     def __call__(self, step: int) -> float:
         share = min(1.0, step / max(1, self.steps))
         return float(self.start * (self.end / self.start) ** share)
+
+
+@dataclass(frozen=True)
+class CosineSchedule(Schedule):
+    """A value that falls along half a cosine, after a linear rise from 0 if there is one, and then stays.
+
+    Loshchilov and Hutter (2017), "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR, equation 5, without
+    restarts.
+
+    Args:
+        peak: What it falls from.
+        steps: Transitions, or gradient steps, until it has fallen.
+        last: Share of ``peak`` that is left then, in ``[0, 1]``.
+        warm_up: Share of ``steps`` over which it rises, in ``[0, 1]``; 0: it begins with ``peak``.
+    """
+
+    peak: float
+    steps: int
+    last: float = 0.0
+    warm_up: float = 0.0
+
+    def __call__(self, step: int) -> float:
+        done = min(1.0, step / max(1, self.steps))
+        risen = min(1.0, done / self.warm_up) if self.warm_up > 0.0 else 1.0
+        cosine = 0.5 * (1.0 + math.cos(math.pi * done))
+        return self.peak * risen * (self.last + (1.0 - self.last) * cosine)
 
 
 #: Schedules by the name a configuration gives them.

@@ -25,6 +25,7 @@ from agents.configuration import ExperimentConfig
 from agents.experiment import TrainedAgent, load_trained
 from agents.registry import find_trainable
 from agents.run_folder import RunFolder
+from agents.study_command import with_exit_status
 from hpo_gym.errors import DataIntegrityError, HPOGymError
 from hpo_gym.sources.bundle_files import sha256, write_atomic
 
@@ -166,19 +167,15 @@ def cards(folder: Path = FOLDER) -> str:
     return "\n".join(parts)
 
 
-def main() -> int:
-    """Make files of run folders."""
+@with_exit_status
+def main() -> None:
+    """Make files of run folders; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m agents.shipped_policies", description=__doc__)
     parser.add_argument("runs", nargs="+", help="finished run folders")
-    try:
-        for run in parser.parse_args().runs:
-            path = ship(run)
-            print(f"{path} ({path.stat().st_size / 1e6:.2f} MB)")
-        write_atomic(FOLDER / "README.md", cards().encode())
-    except (HPOGymError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    for run in parser.parse_args().runs:
+        path = ship(run)
+        print(f"{path} ({path.stat().st_size / 1e6:.2f} MB)")
+    write_atomic(FOLDER / "README.md", cards().encode())
 
 
 if __name__ == "__main__":

@@ -26,11 +26,12 @@ from agents.registry import find_agent
 from agents.shipped_policies import load_shipped
 from agents.sim_to_real_study_data import DATASETS, StudyDataset, live_data, require_unseen
 from agents.sim_to_real_study_page import COMMAND, NAME, write_page
-from agents.study import read_results, write_results
+from agents.study import with_other_spaces, write_results
+from agents.study_command import with_exit_status
 from agents.versions import versions
 from hpo_gym import load_suite
 from hpo_gym.envs import HPOVectorEnv
-from hpo_gym.errors import DataMissingError, HPOGymError, unknown_name
+from hpo_gym.errors import DataMissingError, unknown_name
 from hpo_gym.evaluation import CellStore, Rules, evaluate_all
 from hpo_gym.evaluation.cells import content_digest
 from hpo_gym.evaluation.contender import AnyContender
@@ -137,17 +138,8 @@ def play(
     return frame.astype({name: str for name in frame.columns if frame[name].dtype == "category"})
 
 
-def _merged(folder: Path, new: pd.DataFrame) -> pd.DataFrame:
-    """Return the trials of families that were played before, and the new ones."""
-    import pandas as pd
-
-    if not (folder / f"{NAME}.json").is_file():
-        return new
-    before = read_results(folder, NAME, COMMAND)[0][NAME]
-    return pd.concat([before[~before["space"].isin(set(new["space"]))], new], ignore_index=True)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
+@with_exit_status
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; return the exit status."""
     parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
     parser.add_argument("--page", action="store_true", help="play nothing; only write the page")
@@ -160,21 +152,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=Path("evaluations/sim-to-real"), help="played episodes")
     options = parser.parse_args(arguments)
     folder = options.documents / "studies" / "data"
-    try:
-        for name in options.families:
-            if name not in EMBEDDED_FAMILIES:
-                raise unknown_name("family", name, EMBEDDED_FAMILIES)
-        for name in () if options.page else options.families:
-            trials = play(name, AGENTS, options.seeds, options.output, workers=options.workers)
-            facts = {"seeds": options.seeds, "budget": _BUDGET, "versions": versions()}
-            write_results(folder, NAME, {NAME: _merged(folder, trials)}, facts)
-            print(write_page(options.documents), flush=True)
-        if options.page:
-            print(write_page(options.documents))
-    except (HPOGymError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    for name in options.families:
+        if name not in EMBEDDED_FAMILIES:
+            raise unknown_name("family", name, EMBEDDED_FAMILIES)
+    for name in () if options.page else options.families:
+        trials = play(name, AGENTS, options.seeds, options.output, workers=options.workers)
+        facts = {"seeds": options.seeds, "budget": _BUDGET, "versions": versions()}
+        write_results(folder, NAME, {NAME: with_other_spaces(trials, folder, NAME, COMMAND)}, facts)
+        print(write_page(options.documents), flush=True)
+    if options.page:
+        print(write_page(options.documents))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from agents.progress import TrainingDisplay, make_console
 from agents.recorder import Recorder
 from agents.registry import MODEL_TRAININGS
 from agents.run_folder import RunFolder, one_trainer
-from agents.saved_files import Saved
+from agents.saved_files import Saved, fits
 from agents.spg_models import Classifier
 from agents.spg_settings import SPGConfig
 from agents.spg_tasks import LearningTask, load_task, split_task
@@ -135,7 +135,8 @@ def resume_spg(path: str | Path, stop_after: int | None = None) -> RunFolder:
             message = f"{folder.path}: no checkpoint yet: starting anew"
             make_console().print(message, markup=False, highlight=False, soft_wrap=True)
         else:
-            _restore(training, checkpoint, folder)
+            with fits(checkpoint, folder.path / "config.yaml"):
+                training.load_state_dict(checkpoint.content["state"])
         _train(run, task, training, folder, stop_after, checkpoint)
     return folder
 
@@ -169,17 +170,6 @@ def _training(run: SPGRun, task: LearningTask) -> ModelTraining:
 
 def _provenance(task: LearningTask) -> dict[str, Any]:
     return {"suite": f"spg:{task.name}", "sha256": {task.name: task.checksum}}
-
-
-def _restore(training: ModelTraining, checkpoint: Saved, folder: RunFolder) -> None:
-    try:
-        training.load_state_dict(checkpoint.content["state"])
-    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise DataIntegrityError(
-            f"{checkpoint.path} does not fit {folder.path / 'config.yaml'} ({reason}). Restore the setting that was "
-            "changed, or train again with overwrite=true."
-        ) from error
 
 
 def _train(

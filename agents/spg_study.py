@@ -23,8 +23,9 @@ from agents.spg_study_methods import CANDIDATES, CONTROLS, COST, REGIMES, SPG_FO
 from agents.spg_study_page import STUDY, write_page
 from agents.spg_tasks import SHARES, TASKS, load_task
 from agents.study import write_results
+from agents.study_command import with_exit_status
 from agents.versions import versions
-from hpo_gym.errors import HPOGymError, InvalidSettingError, require_integer, unknown_name
+from hpo_gym.errors import InvalidSettingError, require_integer, unknown_name
 from hpo_gym.sources.bundle_files import write_atomic
 
 if TYPE_CHECKING:
@@ -35,21 +36,14 @@ __all__ = ["main"]
 SEEDS = 10
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@with_exit_status
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; return the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(given)
-    try:
-        if not options.page:
-            _measure(options, given)
-        print(write_page(options.documents))
-    except (HPOGymError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    return 0
+    if not options.page:
+        _measure(options, given)
+    print(write_page(options.documents))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -42,9 +42,7 @@ def write_page(documents: Path) -> str:
         documents: ``docs/studies``.
 
     Raises:
-        DataMissingError: If the result files are not there.
-        DataIntegrityError: If they do not belong together.
-        InvalidSettingError: If the page cannot be filled.
+        As :func:`agents.study.read_results` and :func:`hpo_gym.documents.fill_page`.
     """
     found, facts = read_results(documents / "data", STUDY, COMMAND)
     return fill_page(documents / f"{STUDY}.md", tables(Study(found[STUDY], facts)))

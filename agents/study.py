@@ -6,7 +6,8 @@ them to the page:
 * :func:`play` evaluates runs, classical methods and the random walk on a split; :func:`regret_rows` makes compact rows
   of the records, :func:`mean_curves` what the tests take.
 * :func:`write_results` and :func:`read_results` keep tables and what they were made with in ``docs/studies/data``, from
-  where the page is written without any run.
+  where the page is written without any run; :func:`with_other_spaces` adds what is there already of spaces that were
+  played before.
 """
 
 from __future__ import annotations
@@ -36,7 +37,16 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-__all__ = ["WALK", "PlayedSplit", "mean_curves", "play", "read_results", "regret_rows", "write_results"]
+__all__ = [
+    "WALK",
+    "PlayedSplit",
+    "mean_curves",
+    "play",
+    "read_results",
+    "regret_rows",
+    "with_other_spaces",
+    "write_results",
+]
 
 #: Name of the random walk on the grid: random search with ``grid_step`` actions.
 WALK = "random_walk"
@@ -213,3 +223,23 @@ def read_results(folder: Path, name: str, command: str) -> tuple[dict[str, pd.Da
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataIntegrityError(f"{path} and the files beside it do not fit ({error}). Run `{command}`.") from error
     return tables, facts
+
+
+def with_other_spaces(new: pd.DataFrame, folder: Path, name: str, command: str) -> pd.DataFrame:
+    """Return the rows of spaces that were played before and not now, then the new ones.
+
+    Args:
+        new: Rows of some spaces, with a column ``space``; they take the place of all that is there of those.
+        folder: ``docs/studies/data``.
+        name: Of the study, and of its table.
+        command: What makes it, for messages.
+
+    Raises:
+        DataIntegrityError: If a file is another one than was written.
+    """
+    import pandas as pd
+
+    if not (folder / f"{name}.json").is_file():
+        return new
+    before = read_results(folder, name, command)[0][name]
+    return pd.concat([before[~before["space"].isin(set(new["space"]))], new], ignore_index=True)

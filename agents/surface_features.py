@@ -7,12 +7,11 @@ how good a configuration is there.
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from agents.schedules import CosineSchedule
 from hpo_gym.spaces import SearchSpace
 from hpo_gym.spaces.spec import SpaceSpec
 
@@ -39,7 +38,7 @@ class SurfaceFeatures(nn.Module):
 
     def __init__(self, spec: SpaceSpec, surfaces: int, hidden: int) -> None:
         super().__init__()
-        self.hidden = hidden
+        self.surfaces, self.hidden = surfaces, hidden
         self.space = SearchSpace(spec)
         columns = spec.columns
         numeric = [index for index, column in enumerate(columns) if column.is_numeric]
@@ -100,11 +99,12 @@ def fit_surfaces(features: SurfaceFeatures, u: Tensor, value: Tensor, steps: int
         Root mean square error on those configurations.
     """
     encoded = features.encode(u)
+    learning_rate = CosineSchedule(_LEARNING_RATE, steps)
     optimizer = torch.optim.AdamW(features.parameters(), _LEARNING_RATE, weight_decay=1e-4)
     with torch.enable_grad():
         for step in range(steps):
             for group in optimizer.param_groups:
-                group["lr"] = _LEARNING_RATE * 0.5 * (1.0 + math.cos(math.pi * step / steps))
+                group["lr"] = learning_rate(step)
             rows = torch.randint(len(u), (_BATCH,), generator=draws, device=draws.device)
             loss = F.mse_loss(features(encoded[rows]), value[rows])
             optimizer.zero_grad()

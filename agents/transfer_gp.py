@@ -13,36 +13,29 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from agents.outcome_search import OutcomeSearch
+from agents.outcome_search import OutcomeSearch, OutcomeSearchConfig
 from agents.populations import HistoryAgent, Trials
 from agents.problem import Problem
-from agents.transfer_model import TransferConfig, TransferModel
+from agents.transfer_model import TransferModel
 from hpo_gym.errors import require_integer
 
 __all__ = ["TransferGP", "TransferGPConfig"]
 
 
 @dataclass(frozen=True)
-class TransferGPConfig(TransferConfig):
+class TransferGPConfig(OutcomeSearchConfig):
     """Configuration of :class:`TransferGP`.
 
     Args:
-        candidates: Random configurations that are looked at in every trial, beside those that were good on training
-            tasks.
+        candidates: As for :class:`~agents.outcome_search.OutcomeSearchConfig`, at least 1.
         neighbours, rounds, head: As for :class:`~agents.outcome_search.OutcomeSearch`.
+        samples, hidden, surface_steps, kernel_steps: How the prior is learned, as for
+            :class:`~agents.transfer_model.TransferConfig`.
     """
 
-    candidates: int = 256
-    neighbours: int = 128
-    rounds: int = 2
-    head: int = 4
-
     def __post_init__(self) -> None:
+        require_integer("candidates", self.candidates, 1)
         super().__post_init__()
-        for name in ("candidates", "neighbours"):
-            require_integer(name, getattr(self, name), 1)
-        for name in ("rounds", "head"):
-            require_integer(name, getattr(self, name), 0)
 
 
 class TransferGP(HistoryAgent):
@@ -68,15 +61,20 @@ class TransferGP(HistoryAgent):
         super().prepare(problem)
 
     def propose(self, trials: Trials, draws: torch.Generator) -> Tensor:
-        batch = len(trials.u)
-        candidates = self._model.candidates(batch, self.config.candidates, draws)
-        if bool((trials.count == 0).any()):
-            # Nothing is known of these tasks: what is best on average.
-            process = self._model.process
-            mean = process.features(process.features.encode(candidates)).mean(2)
-            first = candidates[torch.arange(batch, device=mean.device), mean.argmax(1)]
-            if bool((trials.count == 0).all()):
-                return first
-            found = self._search(trials, candidates, draws)
-            return torch.where((trials.count == 0)[:, None], first, found)
-        return self._search(trials, candidates, draws)
+        candidates = self._model.candidates(len(trials.u), self.config.candidates, draws)
+        begun = trials.count > 0
+        if bool(begun.all()):
+            return self._search(trials, candidates, draws)
+        first = self._best_on_average(candidates)
+        if not bool(begun.any()):
+            return first
+        return torch.where(begun[:, None], self._search(trials, candidates, draws), first)
+
+    def _best_on_average(self, candidates: Tensor) -> Tensor:
+        """Return the candidate ``[B, C, D]`` of each episode that is best over all training tasks, ``[B, D]``.
+
+        It is what to try where nothing is known of a task.
+        """
+        features = self._model.process.features
+        mean = features(features.encode(candidates)).mean(2)
+        return candidates[torch.arange(len(mean), device=mean.device), mean.argmax(1)]

@@ -71,7 +71,7 @@ class TransferModel:
         value = (-regret / median).clamp(min=-WORST).float()
         with seeded(stream_seed(seed, "agent", "weights")):
             features = SurfaceFeatures(problem.space.spec, training.count, config.hidden)
-        process = TransferProcess(features, training.count)
+        process = TransferProcess(features)
         scale = (median * training.span.cpu()).clamp(min=1e-9).log()
         spread = scale.std() if len(scale) > 1 else torch.ones(())
         process.log_scale.copy_(torch.stack([scale.mean(), spread.clamp(min=0.3)]))
@@ -94,12 +94,12 @@ class TransferModel:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything as tensors and plain values."""
-        process = self.process
+        features = self.process.features
         return {
-            "space": process.features.space.spec.to_json(),
-            "surfaces": process.surfaces,
-            "hidden": process.features.hidden,
-            "process": process.state_dict(),
+            "space": features.space.spec.to_json(),
+            "surfaces": features.surfaces,
+            "hidden": features.hidden,
+            "process": self.process.state_dict(),
             "points": self.points,
             "good": self.good,
         }
@@ -108,7 +108,7 @@ class TransferModel:
     def from_state_dict(cls, saved: Mapping[str, Any], device: torch.device) -> TransferModel:
         """Restore a :meth:`state_dict`."""
         features = SurfaceFeatures(SpaceSpec.from_json(saved["space"]), int(saved["surfaces"]), int(saved["hidden"]))
-        process = TransferProcess(features, int(saved["surfaces"]))
+        process = TransferProcess(features)
         process.load_state_dict(saved["process"])
         process.requires_grad_(False)
         return cls(process.to(device), saved["points"].to(device), int(saved["good"]))

@@ -53,15 +53,14 @@ class TransferProcess(nn.Module):
     """The prior.
 
     Args:
-        features: What training tasks say of configurations.
-        surfaces: Training tasks ``N``.
+        features: What the ``N`` training tasks say of configurations.
     """
 
     log_scale: Tensor
 
-    def __init__(self, features: SurfaceFeatures, surfaces: int) -> None:
+    def __init__(self, features: SurfaceFeatures) -> None:
         super().__init__()
-        self.features, self.surfaces = features, surfaces
+        self.features = features
         self.log_lengths = nn.Parameter(torch.full((features.width,), math.log(0.4)))
         self.log_amplitude = nn.Parameter(torch.tensor(math.log(0.3)))
         self.log_weight = nn.Parameter(torch.zeros(()))
@@ -79,7 +78,7 @@ class TransferProcess(nn.Module):
         encoded = self.features.encode(u).double()
         feature = self.features(encoded.float()).double()
         mean = feature.mean(2)
-        centred = (feature - mean[:, :, None]) / math.sqrt(self.surfaces)
+        centred = (feature - mean[:, :, None]) / math.sqrt(feature.shape[2])
         weight, amplitude = self.log_weight.exp().double(), self.log_amplitude.exp().double()
         pair = done[:, :, None] & done[:, None]
         learned = weight * centred @ centred.transpose(1, 2)
@@ -120,9 +119,8 @@ class TransferProcess(nn.Module):
         # Of every training task, what it says of the trials, relative to the best of them.
         best_there = feature.masked_fill(~done[:, :, None], -torch.inf).amax(1)
         observed = worth[rows, scale]
-        reference = feature.gather(
-            1, score.masked_fill(~done, -1.0).argmax(1)[:, None, None].expand(-1, 1, self.surfaces)
-        )
+        incumbent = score.masked_fill(~done, -1.0).argmax(1)
+        reference = feature.gather(1, incumbent[:, None, None].expand(-1, 1, feature.shape[2]))
         unlike = ((observed[:, :, None] - (feature - reference)) * done[:, :, None]).clamp(-WORST, WORST)
         weights = torch.softmax(-0.5 * unlike.square().sum(1) / _ALIKE**2 / count.sqrt(), 1)
         chosen = variants[which]
@@ -187,7 +185,7 @@ class Posterior:
         encoded = process.features.encode(u)
         feature = process.features(encoded)
         mean = feature.mean(2)
-        centred = ((feature - mean[:, :, None]) / math.sqrt(process.surfaces)).double()
+        centred = ((feature - mean[:, :, None]) / math.sqrt(feature.shape[2])).double()
         weight, square = process.log_weight.exp().double() * self.trust.square(), self.amplitude.square()[:, None]
         lengths = self.lengths[:, None]
         kernel = _matern(self.encoded / lengths, encoded.double() / lengths)

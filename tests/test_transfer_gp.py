@@ -43,7 +43,7 @@ def a_process(tiny: str = "quadratic", surfaces: int = 5, seed: int = 0) -> Tran
     spec = SUITES[tiny]().space.spec
     with seeded(seed):
         features = SurfaceFeatures(spec, surfaces, 16)
-        process = TransferProcess(features, surfaces)
+        process = TransferProcess(features)
         with torch.no_grad():
             features.layers[-1].weight.mul_(6.0)
             process.log_lengths.normal_().mul_(0.3).sub_(0.7)

@@ -5,8 +5,9 @@ Everything is imported on first use: ``import hpo_gym.live`` needs no machine-le
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from hpo_gym.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from hpo_gym.live.build import grpoformer_objective, objective, preset_objective
@@ -65,8 +66,4 @@ _LAZY = {
     "STATUSES": "measurement",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _LAZY)

@@ -36,6 +36,14 @@ def _choice(name: str, choices: tuple[Value, ...], default: Value) -> Column:
     return Column(name, "categorical", choices=choices, default=default)
 
 
+# How the networks of torch are trained, whatever their shape.
+_TORCH = (
+    _integer("batch_size", 8, 256, 32),
+    _float("dropout", 0.0, 0.6, 0.1, log=False),
+    _float("weight_decay", 1e-6, 1e-1, 1e-4),
+    _float("learning_rate", 1e-5, 1e-1, 1e-3),
+)
+
 _CLASSIFICATION: dict[str, tuple[Column, ...]] = {
     "xgb": (
         _float("eta", 2**-10, 1.0, 0.3),
@@ -76,22 +84,8 @@ _CLASSIFICATION: dict[str, tuple[Column, ...]] = {
         _float("colsample_bytree", 0.1, 1.0, 1.0, log=False),
         _float("reg_lambda", 2**-10, 2**10, 1.0),
     ),
-    "torch_mlp": (
-        _integer("depth", 1, 3, 2, log=False),
-        _integer("width", 16, 256, 64),
-        _integer("batch_size", 8, 256, 32),
-        _float("dropout", 0.0, 0.6, 0.1, log=False),
-        _float("weight_decay", 1e-6, 1e-1, 1e-4),
-        _float("learning_rate", 1e-5, 1e-1, 1e-3),
-    ),
-    "torch_cnn": (
-        _integer("blocks", 1, 2, 2, log=False),
-        _integer("channels", 4, 32, 16),
-        _integer("batch_size", 8, 256, 32),
-        _float("dropout", 0.0, 0.6, 0.1, log=False),
-        _float("weight_decay", 1e-6, 1e-1, 1e-4),
-        _float("learning_rate", 1e-5, 1e-1, 1e-3),
-    ),
+    "torch_mlp": (_integer("depth", 1, 3, 2, log=False), _integer("width", 16, 256, 64), *_TORCH),
+    "torch_cnn": (_integer("blocks", 1, 2, 2, log=False), _integer("channels", 4, 32, 16), *_TORCH),
 }
 
 # What regression adds to a support vector machine: the width of the tube within which it counts no error, in

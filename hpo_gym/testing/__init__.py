@@ -15,8 +15,9 @@ The cases need pytest (the extra ``test``). :mod:`hpo_gym.testing.tiny` and
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from hpo_gym.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from hpo_gym.testing.agent_case import AgentCase, TrainableAgentCase
@@ -47,8 +48,4 @@ _LAZY = {
     "rollout_digest": "rollouts",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _LAZY)

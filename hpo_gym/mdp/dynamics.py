@@ -72,7 +72,9 @@ class Dynamics:
         self.start = self._start_configuration()
         # What is the same at every step is made once: at a batch of one that shows.
         self._tolerance = torch.tensor(IMPROVEMENT_TOLERANCE, device=suite.device)
-        self._spent_all = torch.tensor(settings.budget - _BUDGET_TOLERANCE, device=suite.device)
+        # Whole evaluations need no fine tolerance, which float32 would round away from 2,048 on.
+        tolerance = 0.5 if self.shares is None else _BUDGET_TOLERANCE
+        self._spent_all = torch.tensor(settings.budget - tolerance, device=suite.device)
         self._full = torch.empty(0)
         self._legal = torch.empty(0, dtype=torch.bool)
         self._keeps_history = settings.observation == "history" or settings.terminate_on_repeat

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -214,6 +214,15 @@ class TrainableAgent(Agent):
         super().__init__(config, interface, seed, device)
         #: Transitions made by :meth:`train` so far.
         self.steps = 0
+
+    @property
+    def training_spaces(self) -> tuple[str, ...]:
+        """Names of the search spaces that it is trained on."""
+        return (self.interface.space,)
+
+    def environments(self, env: HPOVectorEnv) -> Sequence[HPOVectorEnv]:
+        """Return the environments that training plays, that of the run first; the same ones for the same ``env``."""
+        return [env]
 
     @abstractmethod
     def train(self, env: HPOVectorEnv, callback: Callback) -> None:

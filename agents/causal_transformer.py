@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["CausalTransformer", "KeyValueCache"]
+__all__ = ["CausalBlock", "CausalTransformer", "KeyValueCache"]
 
 
 class KeyValueCache:
@@ -41,8 +41,8 @@ class KeyValueCache:
         return self._keys[layer, :, :, :end], self._values[layer, :, :, :end]
 
 
-class _Block(nn.Module):
-    """Attention and a perceptron, each added to its input."""
+class CausalBlock(nn.Module):
+    """Causal attention and a perceptron, each added to its input."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class CausalTransformer(nn.Module):
         super().__init__()
         self.width, self.heads = width, heads
         self.embed = nn.Sequential(nn.Linear(inputs, width), nn.GELU(), nn.Linear(width, width))
-        self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(layers))
+        self.blocks = nn.ModuleList(CausalBlock(width, heads) for _ in range(layers))
         self.after = nn.LayerNorm(width)
         for name, parameter in self.named_parameters():
             # What is added to the residual stream is scaled down by the number of additions (Radford et al., 2019).

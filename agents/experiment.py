@@ -207,7 +207,13 @@ def _train(
 ) -> None:
     total = int(agent.config.total_steps)
     done = agent.steps
-    datasets = sorted({dataset_key(env.suite.tasks[index]) for index in env.engine.tasks.tolist()})
+    datasets = sorted(
+        {
+            dataset_key(played.suite.tasks[index])
+            for played in agent.environments(env)
+            for index in played.engine.tasks.tolist()
+        }
+    )
     identity = {
         "agent": config.agent_name,
         "interface": plain(asdict(agent.interface)),

@@ -1,29 +1,26 @@
-"""Configuration of the GRPO-Transformer."""
+"""Configurations of the policies that learn by group-relative policy optimisation."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from agents.group_relative import ADVANTAGES
-from agents.outcome_search import OutcomeSearchConfig
+from agents.transfer_search import TransferSearchConfig
 from agents.trial_tokens import SCORE_SCALES
 from hpo_gym.errors import InvalidSettingError, require_integer, unknown_name
 
-__all__ = ["GRPOConfig"]
+__all__ = ["GRPOConfig", "GroupRelativeConfig"]
 
 
 @dataclass(frozen=True)
-class GRPOConfig(OutcomeSearchConfig):
-    """Configuration of :class:`~agents.grpo.GRPO`.
+class GroupRelativeConfig:
+    """Configuration of a :class:`~agents.group_relative_agent.GroupRelativeAgent`.
 
     Args:
         total_steps: Transitions.
         group_size: Rollouts ``K`` of one task from one start, at least 2; ``env.num_envs`` is a multiple of it.
         width, layers, heads: Of the Transformer.
         bins: Bins of each hyperparameter's interval.
-        autoregressive: Whether hyperparameters are chosen one after the other.
-        scores: What the policy sees of scores: ``absolute``, ``relative`` to the earlier ones of the episode, ``both``.
-        meta_features: Whether it sees the meta-features of the dataset.
         advantage: ``step`` or ``trajectory`` (:func:`~agents.group_relative.group_advantages`).
         discount: Of later rewards, in ``(0, 1]``.
         clip: Range of the probability ratio.
@@ -37,12 +34,7 @@ class GRPOConfig(OutcomeSearchConfig):
         weight_decay: Of AdamW.
         evaluation_temperature: What logits of the trained policy are divided by: below 1 it is bolder.
         proposals: Configurations that the trained policy draws in every trial of an evaluation; the outcome model
-            chooses one. 1: the policy alone decides, and no outcome model is learned.
-        candidates, neighbours, rounds, head: What else the outcome model may choose from, as for
-            :class:`~agents.outcome_search.OutcomeSearchConfig`; 0 ``candidates``: nothing but proposals and their
-            neighbours.
-        samples, hidden, surface_steps, kernel_steps: How it is learned, as for
-            :class:`~agents.transfer_model.TransferConfig`.
+            chooses one. 1: the policy alone decides, and there is no outcome model.
     """
 
     total_steps: int = 1_000_000
@@ -51,9 +43,6 @@ class GRPOConfig(OutcomeSearchConfig):
     layers: int = 3
     heads: int = 4
     bins: int = 24
-    autoregressive: bool = True
-    scores: str = "both"
-    meta_features: bool = False
     advantage: str = "step"
     discount: float = 1.0
     clip: float = 0.2
@@ -67,10 +56,8 @@ class GRPOConfig(OutcomeSearchConfig):
     weight_decay: float = 1e-4
     evaluation_temperature: float = 1.0
     proposals: int = 128
-    candidates: int = 0
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         for name in ("total_steps", "width", "layers", "heads", "epochs", "minibatches", "proposals"):
             require_integer(name, getattr(self, name), 1)
         require_integer("group_size", self.group_size, 2, "a rollout is compared with the others of its group")
@@ -79,8 +66,6 @@ class GRPOConfig(OutcomeSearchConfig):
             raise InvalidSettingError(f"width={self.width} must be a multiple of heads={self.heads}.")
         if self.advantage not in ADVANTAGES:
             raise unknown_name("advantage", self.advantage, ADVANTAGES)
-        if self.scores not in SCORE_SCALES:
-            raise unknown_name("scores", self.scores, SCORE_SCALES)
         for name in ("discount", "churn_share", "evaluation_temperature", "clip", "learning_rate", "max_gradient_norm"):
             highest = 1.0 if name in ("discount", "churn_share") else float("inf")
             if not 0.0 < getattr(self, name) <= highest:
@@ -88,3 +73,32 @@ class GRPOConfig(OutcomeSearchConfig):
         for name in ("entropy", "churn_weight", "weight_decay"):
             if not 0.0 <= getattr(self, name) < float("inf"):
                 raise InvalidSettingError(f"{name}={getattr(self, name)!r} must be at least 0.")
+
+
+@dataclass(frozen=True)
+class GRPOConfig(GroupRelativeConfig, TransferSearchConfig):
+    """Configuration of :class:`~agents.grpo.GRPO`.
+
+    Args:
+        autoregressive: Whether hyperparameters are chosen one after the other.
+        scores: What the policy sees of scores: ``absolute``, ``relative`` to the earlier ones of the episode, ``both``.
+        meta_features: Whether it sees the meta-features of the dataset.
+        candidates, neighbours, rounds, head: What else the outcome model may choose from, as for
+            :class:`~agents.transfer_gp.TransferGPConfig`; 0 ``candidates``: nothing but proposals and their
+            neighbours.
+        samples, hidden, surface_steps, kernel_steps: How it is learned, as for
+            :class:`~agents.transfer_model.TransferConfig`.
+
+    The others are those of :class:`GroupRelativeConfig`.
+    """
+
+    autoregressive: bool = True
+    scores: str = "both"
+    meta_features: bool = False
+    candidates: int = 0
+
+    def __post_init__(self) -> None:
+        GroupRelativeConfig.__post_init__(self)
+        TransferSearchConfig.__post_init__(self)
+        if self.scores not in SCORE_SCALES:
+            raise unknown_name("scores", self.scores, SCORE_SCALES)

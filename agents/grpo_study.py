@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agents.comparison import ComparisonConfig, prepare
-from agents.contenders import as_contender
 from agents.environments import EnvironmentConfig
 from agents.grpo import GRPO
 from agents.grpo_study_page import ALONE, COMMAND, NAME, write_page
+from agents.policy_alone import policy_alone
 from agents.progress import EvaluationDisplay, make_console
 from agents.shipped_policies import load_shipped
 from agents.study import read_results, with_other_spaces, write_results
@@ -26,7 +26,6 @@ from agents.study_command import with_exit_status
 from agents.versions import versions
 from hpo_gym.errors import DataMissingError, InvalidSettingError, unknown_name
 from hpo_gym.evaluation import CellStore, Contender, regret_curves
-from hpo_gym.evaluation.cells import content_digest
 
 __all__ = ["main"]
 
@@ -67,13 +66,8 @@ def _policy_alone(space: str) -> Contender:
     trained = load_shipped(GRPO.name, space)
     if trained is None:
         raise DataMissingError(f"No policy of {GRPO.name!r} is shipped for {space!r}. See docs/studies/grpo.md.")
-    agent = trained.agent
-    saved = agent.state_dict(resumable=False)
-    alone = GRPO(dataclasses.replace(agent.config, proposals=1), agent.interface, agent.seed)
-    alone.load_state_dict(saved, resumable=False)
-    contender = as_contender(alone, ALONE, {"policy": content_digest(sorted(saved.items()))})
-    assert isinstance(contender, Contender)  # no SequentialAgent
-    return dataclasses.replace(contender, name=ALONE)
+    assert isinstance(trained.agent, GRPO)
+    return policy_alone(trained.agent, ALONE)
 
 
 def _require_same_repetitions(folder: Path, spaces: Sequence[str], seeds: int) -> None:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
 from agents.causal_transformer import KeyValueCache
-from agents.proposal_network import ProposalNetwork
-from agents.trial_tokens import TrialHistory, TrialTokens
+from agents.proposal_network import BinnedProposals
+from agents.trial_tokens import TrialHistory
 
-__all__ = ["HistoryReader"]
+__all__ = ["HistoryReader", "TokenLayout"]
+
+
+class TokenLayout(Protocol):
+    """What is read of a history."""
+
+    def read(self, history: TrialHistory, first: int, last: int) -> Tensor:
+        """Return the tokens ``first .. last - 1`` of every episode, float32 ``[B, last - first, ...]``."""
 
 
 class HistoryReader:
@@ -22,7 +31,7 @@ class HistoryReader:
         layout: The layout of tokens.
     """
 
-    def __init__(self, layout: TrialTokens) -> None:
+    def __init__(self, layout: TokenLayout) -> None:
         self.layout = layout
         self._shown: TrialHistory | None = None
         self._cache: KeyValueCache | None = None
@@ -32,8 +41,8 @@ class HistoryReader:
         """Forget all histories: the network has changed."""
         self._shown = self._cache = None
 
-    def __call__(self, network: ProposalNetwork, history: TrialHistory) -> Tensor:
-        """Return what the network knows after the last trial of each history, float32 ``[B, C]``."""
+    def __call__(self, network: BinnedProposals, history: TrialHistory) -> Tensor:
+        """Return what the network knows after the last trial of each history, float32 ``[B, ...]``."""
         count = history.count
         length = int(count.max()) + 1
         if int(count.min()) + 1 != length:
@@ -43,10 +52,12 @@ class HistoryReader:
             return hidden[torch.arange(len(count), device=count.device), count]
         known = 0 if self._cache is None else self._cache.length
         if self._cache is None or not self._continues(history, known) or not known <= length <= known + 1:
-            self._cache = network.trials.cache(len(count), history.trials.done.shape[1] + 1)
-            known = 0
+            self._cache, known = None, 0
         if length > known:
-            self._hidden = network.read(self.layout.read(history, known, length), self._cache)[:, -1]
+            tokens = self.layout.read(history, known, length)
+            if self._cache is None:
+                self._cache = network.cache(tokens, history.trials.done.shape[1] + 1)
+            self._hidden = network.read(tokens, self._cache)[:, -1]
         self._shown = history
         return self._hidden
 

@@ -41,6 +41,7 @@ _FAST = (
     "tpe_multivariate",
     "portfolio",
     "transfer_gp",
+    "averaged_gp",
 )
 _SLOW = ("gp", "portfolio_gp", "smac")
 _MULTI_FIDELITY = ("random", "local_search", "tpe", "portfolio", "hyperband", "asha", "bohb")

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from agents.populations import Trials
-from agents.transfer_model import TransferConfig
-from agents.transfer_process import Posterior, TransferProcess
-from hpo_gym.errors import require_integer
 from hpo_gym.spaces import SearchSpace
 
-__all__ = ["OutcomeSearch", "OutcomeSearchConfig"]
+__all__ = ["OutcomeModel", "OutcomeSearch", "Prediction"]
 
 # Episodes are searched in chunks of so many, for the memory's sake.
 _ROWS = 128
@@ -22,42 +19,40 @@ _SURVIVORS = 4
 _LARGEST_STEP, _SMALLEST_STEP = 0.3, 0.004
 
 
-@dataclass(frozen=True)
-class OutcomeSearchConfig(TransferConfig):
-    """How an outcome model is learned, and how the most promising configuration is searched with it.
+class Prediction(Protocol):
+    """What an outcome model knows of the tasks of ``B`` episodes."""
 
-    Args:
-        candidates: Random configurations that are looked at in every trial, beside those that were good on training
-            tasks.
-        neighbours, rounds, head: As for :class:`OutcomeSearch`.
-    """
-
-    candidates: int = 256
-    neighbours: int = 128
-    rounds: int = 2
-    head: int = 4
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_integer("neighbours", self.neighbours, 1)
-        for name in ("candidates", "rounds", "head"):
-            require_integer(name, getattr(self, name), 0)
+    def log_improvement(self, u: Tensor) -> Tensor:
+        """Return the logarithm of expected improvement of configurations ``[B, C, D]``, ``[B, C]``."""
 
 
-class OutcomeSearch:
+_Known = TypeVar("_Known", bound=Prediction)
+_Found = TypeVar("_Found", bound=Prediction, covariant=True)
+
+
+class OutcomeModel(Protocol[_Found]):
+    """What predicts the outcome of trials."""
+
+    @property
+    def space(self) -> SearchSpace:
+        """The search space."""
+
+    def condition(self, u: Tensor, score: Tensor, done: Tensor) -> _Found:
+        """Return what is known after trials: ``[B, T, D]``, ``[B, T]`` and, which are no padding, bool ``[B, T]``."""
+
+
+class OutcomeSearch(Generic[_Known]):
     """Maximises log expected improvement over given candidates, neighbours of good trials, and neighbours of both.
 
     Args:
-        process: The outcome model.
+        model: The outcome model.
         neighbours: Neighbours of the best three trials.
         rounds: How often neighbours of the four most promising candidates are drawn, half as many each time.
-        head: While an episode has no more trials than this, candidates are valued by what they would add on similar
-            training tasks.
     """
 
-    def __init__(self, process: TransferProcess, neighbours: int, rounds: int, head: int) -> None:
-        self.process, self.neighbours, self.rounds, self.head = process, neighbours, rounds, head
-        self.space: SearchSpace = process.features.space
+    def __init__(self, model: OutcomeModel[_Known], neighbours: int, rounds: int) -> None:
+        self.model, self.neighbours, self.rounds = model, neighbours, rounds
+        self.space: SearchSpace = model.space
         categorical = [column.kind == "categorical" for column in self.space.spec.columns]
         self._categorical = torch.tensor(categorical, device=self.space.device)
 
@@ -79,30 +74,27 @@ class OutcomeSearch:
         return torch.cat(found)
 
     def _search(self, trials: Trials, candidates: Tensor, draws: torch.Generator) -> Tensor:
-        posterior = self.process.condition(trials.u, trials.score, trials.done)
+        posterior = self.model.condition(trials.u, trials.score, trials.done)
         score = trials.score.masked_fill(~trials.done, -1.0)
         best = score.topk(min(_INCUMBENTS, score.shape[1]), 1).indices
         good = _take(trials.u, best)
         points = torch.cat([candidates, self._around(good, self.neighbours, draws)], 1)
-        early = trials.count[:, None] <= self.head
-        value = self._value(posterior, points, early)
+        value = self._legal_value(posterior, points, trials)
         for _ in range(self.rounds):
             survivors = value.topk(min(_SURVIVORS, value.shape[1]), 1)
             parents = _take(points, survivors.indices)
             children = self._around(parents, max(1, self.neighbours // 2), draws)
             points = torch.cat([parents, children], 1)
-            value = torch.cat([survivors.values, self._value(posterior, children, early)], 1)
+            value = torch.cat([survivors.values, self._legal_value(posterior, children, trials)], 1)
         return _take(points, value.argmax(1, keepdim=True))[:, 0]
 
-    def _value(self, posterior: Posterior, points: Tensor, early: Tensor) -> Tensor:
+    def value(self, posterior: _Known, points: Tensor, trials: Trials) -> Tensor:
+        """Return what is to be maximised, ``[B, C]``, of configurations ``[B, C, D]``: log expected improvement."""
+        return posterior.log_improvement(points)
+
+    def _legal_value(self, posterior: _Known, points: Tensor, trials: Trials) -> Tensor:
         legal = self.space.legal(points.flatten(0, 1)).unflatten(0, points.shape[:2])
-        if bool(early.all()):
-            value = posterior.improvement_on_training_tasks(points)
-        else:
-            value = posterior.log_improvement(points)
-            if bool(early.any()):
-                value = torch.where(early, posterior.improvement_on_training_tasks(points), value)
-        return value.masked_fill(~legal, -torch.inf)
+        return self.value(posterior, points, trials).masked_fill(~legal, -torch.inf)
 
     def _around(self, parents: Tensor, count: int, draws: torch.Generator) -> Tensor:
         """Return neighbours of random parents ``[B, K, D]``, snapped, ``[B, count, D]``.

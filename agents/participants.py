@@ -77,7 +77,7 @@ class Field:
                     f"{run.folder}: protocol={self.label} gives no data from before, and {name!r} was trained. Leave "
                     "the run out, or use protocol=openml-transfer."
                 )
-            if run.agent.learns and self.knowledge == "other-spaces" and run.agent.interface.space == self.suite.name:
+            if run.agent.learns and self.knowledge == "other-spaces" and self.suite.name in run.agent.training_spaces:
                 raise SplitLeakError(
                     f"{run.folder}: protocol={self.label} tests on spaces that were never seen, and {name!r} was "
                     f"trained on {self.suite.name!r}. Use another env.space, or protocol=openml-transfer."
@@ -199,8 +199,9 @@ class Participants:
         for run in runs:
             built = run.agent.interface
             try:
-                offered = Interface.of(self._field.environment(built.action, built.observation))
-                built.require_same(offered, run.agent.any_space)
+                env = self._field.environment(built.action, built.observation)
+                built.require_same(Interface.of(env), run.agent.any_space)
+                run.agent.prepare(Problem.of(env))
             except InvalidSettingError as error:
                 raise InvalidSettingError(f"{run.folder}: {error}") from error
             policy = {"policy": content_digest(sorted(run.agent.state_dict(resumable=False).items()))}

@@ -7,6 +7,7 @@ from typing import Any
 
 from agents.agnostic_q import AgnosticQ, AgnosticQConfig
 from agents.asha import ASHA, ASHAConfig
+from agents.averaged_gp import AveragedGP, AveragedGPConfig
 from agents.base import Agent, TrainableAgent
 from agents.bohb import BOHB, BOHBConfig
 from agents.cma_es import CMAES, CMAESConfig
@@ -17,6 +18,7 @@ from agents.gaussian_process import GaussianProcess, GPConfig
 from agents.grid_search import GridSearch, GridSearchConfig
 from agents.grpo import GRPO, GRPOConfig
 from agents.grpo_paper import GRPOPaper, GRPOPaperConfig
+from agents.grpo_universal import UniversalGRPO, UniversalGRPOConfig
 from agents.hyp_rl import HypRL, HypRLConfig
 from agents.hyp_rl_faithful import HypRLFaithful, HypRLFaithfulConfig
 from agents.hyperband import Hyperband, HyperbandConfig
@@ -57,6 +59,7 @@ _ALL = (
     RegisteredAgent(DQN, DQNConfig),
     RegisteredAgent(AgnosticQ, AgnosticQConfig),
     RegisteredAgent(GRPO, GRPOConfig),
+    RegisteredAgent(UniversalGRPO, UniversalGRPOConfig),
     RegisteredAgent(PortfolioQ, PortfolioQConfig),
     RegisteredAgent(HypRL, HypRLConfig),
     RegisteredAgent(HypRLFaithful, HypRLFaithfulConfig),
@@ -84,6 +87,7 @@ _ALL = (
     RegisteredAgent(Portfolio, PortfolioConfig),
     RegisteredAgent(PortfolioGP, PortfolioGPConfig),
     RegisteredAgent(TransferGP, TransferGPConfig),
+    RegisteredAgent(AveragedGP, AveragedGPConfig),
     RegisteredAgent(Hyperband, HyperbandConfig),
     RegisteredAgent(ASHA, ASHAConfig),
     RegisteredAgent(BOHB, BOHBConfig),

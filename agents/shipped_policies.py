@@ -1,4 +1,4 @@
-"""Trained policies that travel with the repository, one file for each agent and search space.
+"""Trained policies that travel with the repository, one file for each agent and the search space it is for.
 
 A file is in the safetensors format, which holds tensors and text and can run nothing. Weights are kept in half
 precision; what was measured of a shipped policy was measured with those.
@@ -23,7 +23,7 @@ from torch import Tensor
 from agents.base import Interface
 from agents.configuration import ExperimentConfig
 from agents.experiment import TrainedAgent, load_trained
-from agents.registry import find_trainable
+from agents.registry import find_agent, find_trainable
 from agents.run_folder import RunFolder
 from agents.study_command import with_exit_status
 from hpo_gym.errors import DataIntegrityError, HPOGymError
@@ -39,12 +39,14 @@ _FORMAT = "1"
 _FACTS = ("result", "versions")
 _INTRODUCTION = """# Trained policies
 
-Written by `python -m agents.shipped_policies`; the commands that train them are in
-[the study](../../docs/studies/grpo.md#what-was-done), with what they reach on held-out datasets. Weights are kept in
-half precision, and nothing in a file can run. `python evaluate.py agents=[grpo] env.space=<space>` finds them.
+Written by `python -m agents.shipped_policies`; the commands that train them are in the studies of
+[`grpo`](../../docs/studies/grpo.md#what-was-done) and of
+[`grpo_universal`](../../docs/studies/universal.md#what-was-done), with what they reach on held-out datasets. Weights
+are kept in half precision, and nothing in a file can run. `python evaluate.py agents=[grpo] env.space=<space>` finds
+them.
 
-They propose configurations of the search space that they are named after, for response surfaces of OpenML datasets:
-for other data of the same model family they are a head start and no guarantee.
+They propose configurations of the search space that they are named after (`grpo_universal`: of any), for response
+surfaces of OpenML datasets: for other data of the same model family they are a head start and no guarantee.
 """
 
 # Smaller tensors are scales and offsets, whose digits matter more than their size.
@@ -52,7 +54,7 @@ _LEAST_HALVED = 512
 
 
 def shipped_names() -> list[str]:
-    """Return what is there, as ``<agent>-<space>``."""
+    """Return what is there, as ``<agent>-<space>``, or ``<agent>`` where it plays any space."""
     return sorted(path.stem for path in FOLDER.glob("*.safetensors"))
 
 
@@ -75,7 +77,7 @@ def ship(run: str | Path, folder: Path = FOLDER) -> Path:
         "config": json.dumps(trained.config.to_mapping(), sort_keys=True),
         "content": json.dumps(plain, sort_keys=True),
     }
-    path = folder / f"{trained.config.agent_name}-{trained.agent.interface.space}.safetensors"
+    path = _path(trained.config.agent_name, trained.agent.interface.space, folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(path, save(tensors, metadata=described))
     return path
@@ -91,7 +93,7 @@ def load_shipped(
     """
     from safetensors import SafetensorError, safe_open
 
-    path = folder / f"{agent}-{space}.safetensors"
+    path = _path(agent, space, folder)
     if not path.is_file():
         return None
     try:
@@ -113,6 +115,12 @@ def load_shipped(
             f"{path} cannot be read ({reason}). Restore it from the repository: git checkout -- {path}."
         ) from error
     return TrainedAgent(trained, config, *datasets, folder=path.with_suffix(""))
+
+
+def _path(agent: str, space: str, folder: Path) -> Path:
+    """Return the file of an agent's policy for a space; one that plays any space has one file."""
+    stem = agent if find_agent(agent).agent.any_space else f"{agent}-{space}"
+    return folder / f"{stem}.safetensors"
 
 
 def _without_tensors(value: Any, name: str, found: dict[str, Tensor]) -> Any:
@@ -149,22 +157,30 @@ def cards(folder: Path = FOLDER) -> str:
             numbers = sum(math.prod(opened.get_slice(name).get_shape()) for name in opened.keys())  # noqa: SIM118
         config, content, result = (described[name] for name in ("config", "content", "result"))
         packages = described["versions"]["packages"]
-        changed = {"space": content["interface"]["space"], "budget": config["env"]["budget"]}
+        spaces = [content["interface"]["space"], *config["agent"].get("spaces", ())]
         parts.append(
             f"## {path.stem}\n\n"
             f"* **File**: {path.stat().st_size / 1e6:.2f} MB, {numbers:,} numbers, SHA-256 "
             f"`{sha256(path.read_bytes())}`\n"
-            f"* **Trained on**: {len(content['training_datasets'])} training datasets of `{changed['space']}` "
-            f"(`{config['env']['id']}`), episodes of {changed['budget']} evaluations, seed {config['seed']}, "
+            f"* **Trained on**: {len(content['training_datasets'])} training datasets of "
+            f"{', '.join(f'`{space}`' for space in spaces)} (`{config['env']['id']}`), episodes of "
+            f"{config['env']['budget']} evaluations, seed {config['seed']}, "
             f"{result['steps']:,} transitions\n"
-            f"* **Chosen**: after {result['chosen_after_steps']:,} transitions, by "
-            f"{len(content['validation_datasets'])} validation datasets, on which its regret was "
-            f"{result['validation']:.4f}\n"
+            f"* **Chosen**: {_chosen(result, len(content['validation_datasets']))}\n"
             f"* **Never seen**: the test datasets of any space (`dataset-disjoint`)\n"
             f"* **Made with**: torch {packages['torch']}, Python {described['versions']['python']}, "
             f"{described['versions']['machine']}, {described['versions']['threads']} thread(s)\n"
         )
     return "\n".join(parts)
+
+
+def _chosen(result: Mapping[str, Any], datasets: int) -> str:
+    if "validation" not in result:
+        return "not: the last one of its training"
+    return (
+        f"after {result['chosen_after_steps']:,} transitions, by {datasets} validation datasets, on which its regret "
+        f"was {result['validation']:.4f}"
+    )
 
 
 @with_exit_status

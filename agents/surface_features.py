@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from agents.configuration_encoder import ConfigurationEncoder
 from agents.schedules import CosineSchedule
-from hpo_gym.spaces import SearchSpace
 from hpo_gym.spaces.spec import SpaceSpec
 
 __all__ = ["SurfaceFeatures", "fit_surfaces"]
@@ -21,7 +21,7 @@ _BATCH = 256
 _LEARNING_RATE = 3e-3
 
 
-class SurfaceFeatures(nn.Module):
+class SurfaceFeatures(ConfigurationEncoder):
     """From configurations to how good they are on each training task.
 
     Args:
@@ -30,30 +30,9 @@ class SurfaceFeatures(nn.Module):
         hidden: Width of the two layers.
     """
 
-    _numeric: Tensor
-    _choice: Tensor
-    _position: Tensor
-    _count: Tensor
-    _conditional: Tensor
-
     def __init__(self, spec: SpaceSpec, surfaces: int, hidden: int) -> None:
-        super().__init__()
+        super().__init__(spec)
         self.surfaces, self.hidden = surfaces, hidden
-        self.space = SearchSpace(spec)
-        columns = spec.columns
-        numeric = [index for index, column in enumerate(columns) if column.is_numeric]
-        choices = [(i, k) for i, column in enumerate(columns) for k in range(len(column.choices))]
-        self.register_buffer("_numeric", torch.tensor(numeric, dtype=torch.int64), persistent=False)
-        for name, part in (("_choice", 0), ("_position", 1)):
-            self.register_buffer(
-                name, torch.tensor([pair[part] for pair in choices], dtype=torch.int64), persistent=False
-            )
-        counts = [float(len(columns[i].choices)) for i, _ in choices]
-        self.register_buffer("_count", torch.tensor(counts), persistent=False)
-        conditional = sorted(spec.conditions)
-        self.register_buffer("_conditional", torch.tensor(conditional, dtype=torch.int64), persistent=False)
-        #: Width ``W`` of an encoded configuration.
-        self.width = len(numeric) + len(choices) + len(conditional)
         self.layers = nn.Sequential(
             nn.Linear(self.width, hidden),
             nn.SiLU(),
@@ -61,23 +40,6 @@ class SurfaceFeatures(nn.Module):
             nn.SiLU(),
             nn.Linear(hidden, surfaces),
         )
-
-    def encode(self, u: Tensor) -> Tensor:
-        """Return configurations ``[..., D]`` as what kernel and network read, float32 ``[..., W]``.
-
-        Numbers in the unit interval, choices one-hot (0.7 apart, so that two choices are about as far as the ends of
-        a range), and the activity of conditional hyperparameters; what is inactive is 0.
-        """
-        flat = self.space.snap(u.reshape(-1, u.shape[-1]).float())
-        active = self.space.active(flat).float()
-        chosen = ((flat * active)[:, self._choice] * self._count).floor() == self._position
-        parts = [
-            (flat * active)[:, self._numeric],
-            0.7 * chosen * active[:, self._choice],
-            0.5 * active[:, self._conditional],
-        ]
-        encoded: Tensor = torch.cat(parts, 1).unflatten(0, u.shape[:-1])
-        return encoded
 
     def forward(self, encoded: Tensor) -> Tensor:
         """Return the features of encoded configurations, ``[..., N]``."""

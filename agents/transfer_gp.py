@@ -13,22 +13,22 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from agents.outcome_search import OutcomeSearch, OutcomeSearchConfig
 from agents.populations import HistoryAgent, Trials
 from agents.problem import Problem
 from agents.transfer_model import TransferModel
+from agents.transfer_search import TransferSearch, TransferSearchConfig
 from hpo_gym.errors import require_integer
 
 __all__ = ["TransferGP", "TransferGPConfig"]
 
 
 @dataclass(frozen=True)
-class TransferGPConfig(OutcomeSearchConfig):
+class TransferGPConfig(TransferSearchConfig):
     """Configuration of :class:`TransferGP`.
 
     Args:
-        candidates: As for :class:`~agents.outcome_search.OutcomeSearchConfig`, at least 1.
-        neighbours, rounds, head: As for :class:`~agents.outcome_search.OutcomeSearch`.
+        candidates: As for :class:`~agents.transfer_search.TransferSearchConfig`, at least 1.
+        neighbours, rounds, head: As for :class:`~agents.transfer_search.TransferSearch`.
         samples, hidden, surface_steps, kernel_steps: How the prior is learned, as for
             :class:`~agents.transfer_model.TransferConfig`.
     """
@@ -57,7 +57,7 @@ class TransferGP(HistoryAgent):
         before = training.evaluations
         self._model = TransferModel.learn(problem, training, self.config, self.seed, self.device)
         self.training_evaluations = training.evaluations - before
-        self._search = OutcomeSearch(self._model.process, self.config.neighbours, self.config.rounds, self.config.head)
+        self._search = TransferSearch(self._model.process, self.config.neighbours, self.config.rounds, self.config.head)
         super().prepare(problem)
 
     def propose(self, trials: Trials, draws: torch.Generator) -> Tensor:

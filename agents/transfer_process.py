@@ -18,7 +18,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from agents.normal_improvement import log_expected_improvement, matern
 from agents.surface_features import SurfaceFeatures
+from hpo_gym.spaces import SearchSpace
 
 __all__ = ["Posterior", "TransferProcess", "fit_kernel"]
 
@@ -43,12 +45,6 @@ _VARIANTS = (
 )
 
 
-def _matern(first: Tensor, second: Tensor) -> Tensor:
-    """Return the Matern 5/2 kernel of points scaled by their length scales, ``[..., P, W]`` and ``[..., Q, W]``."""
-    distance = torch.cdist(first, second, compute_mode="donot_use_mm_for_euclid_dist") * math.sqrt(5.0)
-    return (1.0 + distance + distance.square() / 3.0) * torch.exp(-distance)
-
-
 class TransferProcess(nn.Module):
     """The prior.
 
@@ -66,6 +62,11 @@ class TransferProcess(nn.Module):
         self.log_weight = nn.Parameter(torch.zeros(()))
         # Mean and standard deviation over training tasks of the logarithm of a median regret in scores.
         self.register_buffer("log_scale", torch.tensor([0.0, 1.0]))
+
+    @property
+    def space(self) -> SearchSpace:
+        """The search space."""
+        return self.features.space
 
     def condition(self, u: Tensor, score: Tensor, done: Tensor) -> Posterior:
         """Return what is known of new tasks after some trials.
@@ -92,15 +93,15 @@ class TransferProcess(nn.Module):
         prior = -0.5 * _SCALES.to(u.device).square() - (count - 1.0) * scales.log()
         variants = torch.tensor(_VARIANTS, dtype=torch.float64, device=u.device)
         lengths = self.log_lengths.exp().double()
-        matern = {
-            length: _matern(encoded / (lengths * length), encoded / (lengths * length))
+        kernels = {
+            length: matern(encoded / (lengths * length), encoded / (lengths * length))
             for length in dict.fromkeys(length for _, length, _ in _VARIANTS)
         }
         densities, roots, halves = [], [], []
         # For a few episodes the calls cost more than the arithmetic: several priors at a time.
         for group in variants.split(max(1, _ROWS_AT_ONCE // len(u))):
             trust, _, factor = (column[:, None, None, None] for column in group.T)
-            kernel = torch.stack([matern[float(length)] for length in group[:, 1]])
+            kernel = torch.stack([kernels[float(length)] for length in group[:, 1]])
             covariance = trust.square() * learned + (factor * amplitude).square() * kernel + _OFFSET_VARIANCE
             root = torch.linalg.cholesky(torch.where(pair, covariance, 0.0) + noise)
             residual = ((worth - trust * mean[:, None]) * done[:, None]).transpose(2, 3)
@@ -188,7 +189,7 @@ class Posterior:
         centred = ((feature - mean[:, :, None]) / math.sqrt(feature.shape[2])).double()
         weight, square = process.log_weight.exp().double() * self.trust.square(), self.amplitude.square()[:, None]
         lengths = self.lengths[:, None]
-        kernel = _matern(self.encoded / lengths, encoded.double() / lengths)
+        kernel = matern(self.encoded / lengths, encoded.double() / lengths)
         learned = weight[:, :, None] * (self.centred @ centred.transpose(1, 2))
         covariance = learned + _OFFSET_VARIANCE + square[:, :, None] * kernel
         covariance = covariance * self.done[:, :, None]
@@ -214,17 +215,7 @@ class Posterior:
 
     def log_improvement(self, u: Tensor) -> Tensor:
         """Return the logarithm of expected improvement of configurations ``[B, C, D]``, float64 ``[B, C]``."""
-        mean, deviation = self.predict(u)
-        z = mean / deviation
-        density = torch.exp(-0.5 * z.square()) / math.sqrt(2.0 * math.pi)
-        improvement = density + z * 0.5 * torch.erfc(-z / math.sqrt(2.0))
-        # Far below, where the sum cancels, by the scaled complementary error function (Ament et al., 2023, equation 9);
-        # where that cancels, too, by the first term of its series.
-        below = -z.clamp(max=-1.0)
-        ratio = below * math.sqrt(0.5 * math.pi) * torch.special.erfcx(below / math.sqrt(2.0))
-        rest = torch.where(below < 1e3, (1.0 - ratio).clamp(min=1e-300).log(), -2.0 * below.log())
-        far = -0.5 * z.square() - 0.5 * math.log(2.0 * math.pi) + rest
-        return torch.where(z < -6.0, far, improvement.clamp(min=1e-300).log()) + deviation.log()
+        return log_expected_improvement(*self.predict(u))
 
 
 def fit_kernel(process: TransferProcess, u: Tensor, value: Tensor, steps: int, draws: torch.Generator) -> float:
@@ -260,7 +251,7 @@ def fit_kernel(process: TransferProcess, u: Tensor, value: Tensor, steps: int, d
             centred = (known - mean[:, :, None]) * share[:, None].sqrt()
             scaled = encoded[rows] / process.log_lengths.exp()
             covariance = process.log_weight.exp() * centred @ centred.transpose(1, 2)
-            covariance = covariance + (2.0 * process.log_amplitude).exp() * _matern(scaled, scaled)
+            covariance = covariance + (2.0 * process.log_amplitude).exp() * matern(scaled, scaled)
             covariance = covariance.double() + ((2.0 * log_noise).exp() + 1e-4) * torch.eye(trials, device=device)
             root = torch.linalg.cholesky(covariance)
             solved = torch.linalg.solve_triangular(root, (y - mean).double()[:, :, None], upper=False)

@@ -12,7 +12,7 @@ from hpo_gym.errors import unknown_name
 from hpo_gym.mdp.observations import Observation
 from hpo_gym.spaces import DESCRIPTOR_NAMES
 
-__all__ = ["SCORE_SCALES", "TrialHistory", "TrialTokens"]
+__all__ = ["SCORE_SCALES", "TrialHistory", "TrialTokens", "relative_scores"]
 
 #: What a token tells of scores: as they are; only relative to the earlier trials of the episode; both.
 SCORE_SCALES = ("absolute", "relative", "both")
@@ -32,22 +32,25 @@ class TrialHistory:
         trials: The trials.
         meta_features: float32 ``[B, M]``; ``M`` may be 0.
         levels: Number of different values of each hyperparameter, infinite for floats, ``[D]``.
+        descriptors: What each hyperparameter is (:data:`hpo_gym.spaces.DESCRIPTOR_NAMES`), float32 ``[B, D, F]``.
     """
 
     trials: Trials
     meta_features: Tensor
     levels: Tensor
+    descriptors: Tensor
 
     @classmethod
     def of(cls, observation: Observation, dimension: int) -> TrialHistory:
         """Read a ``history`` observation of ``D = dimension`` hyperparameters."""
         assert isinstance(observation, dict)  # observation_kinds
         trials = Trials.of(observation, dimension)
-        descriptors = observation["descriptors"][0].view(dimension, -1)
+        described = observation["descriptors"].unflatten(1, (dimension, -1))
+        descriptors = described[0]
         # "cardinality" of DESCRIPTOR_NAMES is 1 - 1 / number of values.
         levels = (1.0 / (1.0 - descriptors[:, _CARDINALITY]).clamp(min=1e-9)).round()
         levels = torch.where(descriptors[:, _IS_FLOAT] > 0.5, torch.inf, levels)
-        return cls(trials, observation.get("meta_features", trials.score[:, :0]), levels)
+        return cls(trials, observation.get("meta_features", trials.score[:, :0]), levels, described)
 
     @property
     def count(self) -> Tensor:
@@ -114,12 +117,22 @@ class TrialTokens:
         features = [score * 2.0 - 1.0, best * 2.0 - 1.0] if self.scores != "relative" else []
         if self.scores == "absolute":
             return features
-        before = torch.cat([score[:, :1], best[:, :-1]], 1)
-        gap = score - before
-        decades = 1.0 + torch.log10(gap.abs().clamp(min=_LEAST_GAP)) / _DECADES
-        count = torch.arange(1, score.shape[1] + 1, device=score.device)
-        mean = score.cumsum(1) / count
-        spread = ((score.square().cumsum(1) / count - mean.square()).clamp(min=0.0) + _LEAST_GAP**2).sqrt()
-        standard = ((score - mean) / spread).clamp(-4.0, 4.0) * 0.5
-        below_best = ((best - mean) / spread).clamp(0.0, 4.0) * 0.5
-        return [*features, gap.sign() * decades, (gap > 0.0).float(), standard, below_best]
+        return [*features, *relative_scores(score)]
+
+
+def relative_scores(score: Tensor) -> list[Tensor]:
+    """Return what scores ``[B, T]`` say relative to the earlier ones of an episode, four times ``[B, T]``.
+
+    The gap to the best of the trials before in decades, with its sign; whether the trial is a new best one; its score,
+    and that of the best, in standard deviations of the trials so far.
+    """
+    best = score.cummax(1).values
+    before = torch.cat([score[:, :1], best[:, :-1]], 1)
+    gap = score - before
+    decades = 1.0 + torch.log10(gap.abs().clamp(min=_LEAST_GAP)) / _DECADES
+    count = torch.arange(1, score.shape[1] + 1, device=score.device)
+    mean = score.cumsum(1) / count
+    spread = ((score.square().cumsum(1) / count - mean.square()).clamp(min=0.0) + _LEAST_GAP**2).sqrt()
+    standard = ((score - mean) / spread).clamp(-4.0, 4.0) * 0.5
+    below_best = ((best - mean) / spread).clamp(0.0, 4.0) * 0.5
+    return [gap.sign() * decades, (gap > 0.0).float(), standard, below_best]

@@ -6,12 +6,14 @@ Every run is trained by a process of its own, which is killed by SIGKILL as soon
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,15 @@ SIZES: dict[str, dict[str, Any]] = {
     "sb3_a2c": {"total_steps": 800},
     "random": {"total_steps": 800},
     "grpo": {"total_steps": 960, "group_size": 8, "width": 16, "layers": 1, "heads": 2, "bins": 8, "proposals": 1},
+    "grpo_universal": {
+        "total_steps": 960,
+        "group_size": 8,
+        "width": 16,
+        "layers": 1,
+        "heads": 2,
+        "bins": 8,
+        "spaces": ("bbob-3d",),
+    },
 }
 OFF_POLICY = {"total_steps": 800, "learning_starts": 200, "batch_size": 32, "transitions_per_update": 32}
 STABLE = {"total_steps": 800, "learning_starts": 200, "batch_size": 32, "train_freq": 32, "buffer_size": 500}
@@ -39,6 +50,8 @@ def small_experiment(name: str, runs: Path) -> ExperimentConfig:
     sizes = SIZES.get(name) or (STABLE if name.startswith("sb3_") else OFF_POLICY)
     agent = find_agent(name).config(**sizes)
     env: dict[str, Any] = {"id": "HPO-Synthetic-v0", "space": "bbob-2d", "num_envs": 16, "budget": 10}
+    # All two dozen functions are computed in every step: most of what a small training would take.
+    env["source_options"] = {"functions": ["sphere", "rosenbrock", "different_powers"], "instances": 2}
     if "grid_choice" in find_agent(name).agent.action_kinds[:1]:
         env["levels"] = 5
     if name == "hyp_rl_faithful":
@@ -83,6 +96,11 @@ def die_after(folder: Path) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+# What a first gradient step and the agents of Stable-Baselines3 import: seconds in each of the processes, if it is
+# not there already. No agent is made of it, and nothing is trained.
+LATE = ("torch._dynamo", "stable_baselines3", "sb3_contrib", "tensorboard.compat")
+
+
 def train_and_die(name: str, runs: Path) -> int:
     """Train until the first checkpoint in a process of its own; return the signal that ended it, 0 for none."""
     child = os.fork()
@@ -91,6 +109,8 @@ def train_and_die(name: str, runs: Path) -> int:
         try:
             die_after(runs / name)
             run_training(small_experiment(name, runs))
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(1)
     _, status = os.waitpid(child, 0)
@@ -100,6 +120,8 @@ def train_and_die(name: str, runs: Path) -> int:
 def main(arguments: list[str]) -> None:
     torch.set_num_threads(1)
     runs, names = Path(arguments[0]), arguments[1:]
+    for module in LATE:
+        importlib.import_module(module)
     signals = {name: train_and_die(name, runs) for name in names}
     print(json.dumps(signals))
 

@@ -16,7 +16,7 @@ from agents.base import Interface
 from agents.contenders import as_contender
 from agents.greedy_portfolio import greedy_cover
 from agents.networks import seeded
-from agents.outcome_search import OutcomeSearch
+from agents.transfer_search import TransferSearch
 from agents.populations import Trials
 from agents.problem import Problem, TrainingTasks
 from agents.random_search import RandomSearch, RandomSearchConfig
@@ -337,11 +337,11 @@ def test_a_search_returns_the_best_legal_candidate():
     assert not bool(legal.all())
     posterior = conditioned(process, u, score)
     for head, rule in ((0, posterior.log_improvement), (9, posterior.improvement_on_training_tasks)):
-        found = OutcomeSearch(process, 8, 0, head)(trials, candidates, generator(0, "test"))
+        found = TransferSearch(process, 8, 0, head)(trials, candidates, generator(0, "test"))
         best = rule(candidates).masked_fill(~legal, -torch.inf).amax(1)
         assert bool(space.legal(found).all())
         assert bool((rule(found[:, None])[:, 0] >= best - 1e-9).all())
-        searched = OutcomeSearch(process, 64, 3, head)(trials, candidates, generator(0, "test"))
+        searched = TransferSearch(process, 64, 3, head)(trials, candidates, generator(0, "test"))
         assert bool((rule(searched[:, None])[:, 0] >= best - 1e-9).all())
         assert float((rule(searched[:, None])[:, 0] - best).mean()) > 0.0, "neighbours bring nothing"
 

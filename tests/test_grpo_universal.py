@@ -1,0 +1,182 @@
+"""The GRPO-Transformer of any search space."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from grpo_cases import environment, histories, with_later_trials
+
+from agents.base import Interface
+from agents.grpo_universal import UniversalGRPO, UniversalGRPOConfig
+from agents.hyperparameter_tokens import HyperparameterTokens
+from agents.networks import seeded
+from agents.problem import Problem
+from agents.trial_tokens import TrialHistory
+from agents.universal_network import UniversalNetwork
+from hpo_gym.envs import HPOVectorEnv
+from hpo_gym.errors import InvalidSettingError, UnknownNameError
+from hpo_gym.seeding import generator
+
+SMALL = {"group_size": 4, "width": 16, "layers": 2, "heads": 2, "bins": 6, "proposals": 1}
+LAYOUT = HyperparameterTokens()
+
+
+def a_network() -> UniversalNetwork:
+    """Return a network whose distributions are far from uniform, and depend on everything."""
+    with seeded(3):
+        network = UniversalNetwork(LAYOUT.width, 6, 16, 2, 2)
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.normal_(std=0.4)
+    return network
+
+
+def an_agent(env: HPOVectorEnv, seed: int = 0, **settings: Any) -> UniversalGRPO:
+    agent = UniversalGRPO(UniversalGRPOConfig(**SMALL | settings), Interface.of(env), seed)
+    agent.prepare(Problem.of(env))
+    return agent
+
+
+def synthetic(space: str = "bbob-3d", num_envs: int = 16, **changes: Any) -> HPOVectorEnv:
+    rules = {"budget": 6, "reward": "log_regret", "action": "continuous", "observation": "history"} | changes
+    env = HPOVectorEnv(num_envs, "synthetic", space, **rules)
+    env.reset(seed=0)
+    return env
+
+
+def permuted(history: TrialHistory, order: torch.Tensor) -> TrialHistory:
+    trials = dataclasses.replace(
+        history.trials, u=history.trials.u[:, :, order], active=history.trials.active[:, :, order]
+    )
+    return dataclasses.replace(
+        history, trials=trials, levels=history.levels[order], descriptors=history.descriptors[:, order]
+    )
+
+
+def test_a_token_knows_nothing_of_later_trials():
+    history = histories()[-1]
+    length = int(history.count[0]) + 1
+    tokens = LAYOUT.read(history, 0, length)
+    for first in range(1, length):
+        changed = LAYOUT.read(with_later_trials(history, first), 0, length)
+        assert torch.equal(tokens[:, : first + 1], changed[:, : first + 1])
+        assert torch.equal(LAYOUT.read(history, first, first + 1), tokens[:, first : first + 1])
+
+
+def test_the_order_of_hyperparameters_means_nothing():
+    history = histories()[-1]
+    order = torch.tensor([3, 0, 4, 2, 1])
+    network = a_network()
+    length = int(history.count[0]) + 1
+    logs = []
+    for shown in (history, permuted(history, order)):
+        hidden = network.read(LAYOUT.read(shown, 0, length))[:, -1]
+        logs.append(network.log_probabilities(hidden, torch.empty(0), network.allowed(shown.levels)))
+    assert torch.allclose(logs[0][:, order], logs[1], atol=1e-4)
+    assert not torch.allclose(logs[0], logs[1], atol=0.1)
+
+
+def test_reading_trial_by_trial_is_reading_at_once():
+    history, network = histories()[-1], a_network()
+    length = int(history.count[0]) + 1
+    tokens = LAYOUT.read(history, 0, length)
+    cache = network.cache(tokens, length)
+    steps = [network.read(tokens[:, step : step + 1], cache) for step in range(length)]
+    assert torch.allclose(torch.cat(steps, 1), network.read(tokens), atol=1e-4)
+
+
+def test_offset_and_scale_of_scores_mean_nothing():
+    history = histories()[-1]
+    trials = dataclasses.replace(history.trials, score=0.5 * history.trials.score + 0.25)
+    shifted = dataclasses.replace(history, trials=trials)
+    length = int(history.count[0]) + 1
+    plain, other = (LAYOUT.read(shown, 0, length) for shown in (history, shifted))
+    # But for the gap in decades, all is relative; halving it moves it by log10(2) of five decades.
+    assert float((plain - other).abs().max()) < 0.07
+
+
+def test_a_choice_is_drawn_to_the_incumbents_and_not_to_its_neighbours():
+    network = a_network()
+    with torch.no_grad():
+        network.pull.weight.zero_()
+        network.pull.bias.fill_(5.0)
+        for head in (network.numbers, network.choices):
+            head.weight.zero_()
+            head.bias.zero_()
+    # Incumbent in the middle of bin 2 of 5; hyperparameter 0 is a number, 1 a choice.
+    hidden = torch.cat([torch.zeros(1, 2, 16), torch.full((1, 2, 1), 0.5), torch.tensor([[[0.0], [1.0]]])], 2)
+    allowed = network.allowed(torch.tensor([5.0, 5.0]))
+    number, choice = network.log_probabilities(hidden, torch.empty(0), allowed)[0].detach().exp()[:, :5]
+    assert int(number.argmax()) == int(choice.argmax()) == 2
+    assert float(number[1]) > 1.2 * float(number[0])
+    assert torch.allclose(choice[[0, 1, 3, 4]], choice[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("proposals", [1, 4])
+def test_one_policy_acts_in_every_space(proposals):
+    agent = an_agent(environment(), proposals=proposals)
+    for env in (environment("conditional"), synthetic("bbob-7d"), synthetic("mixed-4d")):
+        agent.prepare(Problem.of(env))
+        observation, _ = env.reset(seed=1)
+        for _ in range(3):
+            action = agent.act(observation, None, generator(0, "test"))
+            assert action.shape == (env.num_envs, len(env.suite.space.names))
+            observation, *_ = env.step(action)
+
+
+def test_training_plays_all_spaces_and_goes_on_in_whichever_it_was_bit_by_bit():
+    settings = {"total_steps": 16 * 5 * 6, "spaces": ("bbob-2d", "mixed-4d"), "churn_weight": 0.5}
+    played: set[int] = set()
+
+    def trained(stop: int | None) -> UniversalGRPO:
+        env, agent = synthetic(), None
+        env.reset(seed=3)
+        agent = an_agent(env, **settings)
+
+        def callback(steps: int, logs: Any, info: Any) -> bool:
+            played.add(agent._playing)
+            return stop is not None and steps >= stop
+
+        agent.train(env, callback)
+        if stop is None:
+            return agent
+        saved, left = agent.state_dict(), env.state_dict()
+        env, agent = synthetic(), None
+        agent = an_agent(env, seed=9, **settings)
+        agent.load_state_dict(saved)
+        env.load_state_dict(left)
+        agent.train(env, lambda steps, logs, info: False)
+        return agent
+
+    whole = trained(None)
+    assert played == {0, 1, 2}
+    for stop in (16 * 5 * 2, 16 * 5 * 3 + 32, 16 * 5 * 4 + 48):
+        continued = trained(stop)
+        for name, value in whole.network.state_dict().items():
+            assert torch.equal(value, continued.network.state_dict()[name]), (stop, name)
+
+
+def test_some_groups_see_kinds_and_nothing_else_of_hyperparameters():
+    env = synthetic("mixed-5d")
+    observation = env.observe()[0]
+    agent = an_agent(env, hidden_descriptors=0.5)
+    seen = agent.shown(observation, env).descriptors
+    full = TrialHistory.of(observation, 5).descriptors
+    assert torch.equal(seen[8:], full[8:])
+    assert torch.equal(seen[:8, :, :5], full[:8, :, :5])
+    assert float(seen[:8, :, 5:].abs().sum()) == 0.0 < float(full[:8, :, 5:].abs().sum())
+
+
+def test_impossible_settings_are_refused():
+    env = synthetic()
+    with pytest.raises(InvalidSettingError, match=r"hidden_descriptors=2\.0"):
+        UniversalGRPOConfig(hidden_descriptors=2.0)
+    with pytest.raises(InvalidSettingError, match="names a space twice"):
+        UniversalGRPOConfig(spaces=("rpart", "rpart"))
+    with pytest.raises(InvalidSettingError, match="environment's own"):
+        an_agent(env, spaces=("bbob-3d",)).train(env, lambda *_: False)
+    with pytest.raises(UnknownNameError, match="rpart"):
+        an_agent(env, spaces=("rpar",)).train(env, lambda *_: False)

@@ -21,16 +21,18 @@ from typing import Any
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from agents.command_line import run_command, store
-from agents.comparison import ComparisonConfig, env_of_runs, prepare
+from agents.comparison import Comparison, ComparisonConfig, env_of_runs, prepare
 from agents.environments import ENVIRONMENTS, EnvironmentConfig, preset
-from agents.evaluation_folder import EvaluationFolder, report_of_folders
+from agents.evaluation_folder import EvaluationFolder, records_of_folders, report_of_folders
+from agents.evaluation_scenarios import playable_spaces, scenarios_markdown
 from agents.experiment import build, load_trained
 from agents.overrides import Overrides
 from agents.progress import EvaluationDisplay, make_console
 from agents.versions import versions
 from hpo_gym.errors import InvalidSettingError
 from hpo_gym.evaluation import CellStore, comparison_table
-from hpo_gym.evaluation.protocols import find_protocol
+from hpo_gym.evaluation.protocols import Protocol, find_protocol
+from hpo_gym.sources.bundle_files import write_atomic
 
 HELP = """
 Compare methods and trained agents on held-out tasks: the same tasks, seeds, first configuration and budget for all.
@@ -46,10 +48,11 @@ A killed evaluation goes on where it stopped: give the same command again.
 
 Settings (key=value):
   protocol    openml-transfer, openml-zero-shot, single-task, multi-fidelity or live: what methods may have learned
-              from; live trains models (python evaluate.py protocol=live agents=[random,tpe,gp])
+              from; live trains models (python evaluate.py protocol=live agents=[random,tpe,gp]); grpoformer-36 trains
+              six kinds of models on six datasets, one kind alone with env.space=svm
   agents      names; default: random, and those of run=
   run         run folder(s) of train.py; the environment is theirs, changed by env.<setting>=...
-  split       train, val, test or all (default: test)
+  split       train, val, test or all (default: the protocol's, or test)
   seeds       repetitions per task (default: 5); seed: root of all random numbers (default: 0)
   budget      evaluations per episode (default: the protocol's, or the environment's)
   trials      when regret is shown, for example [10,50]
@@ -118,6 +121,40 @@ def evaluate(config: DictConfig, overrides: Overrides) -> None:
     if values["report"] is not None:
         _report(values, overrides)
         return
+    protocol = None if values["protocol"] is None else find_protocol(values["protocol"])
+    if protocol is not None and "split" not in overrides.keys:
+        values["split"] = protocol.split
+    if protocol is None or not protocol.spaces or values["run"] or "env.space" in overrides.keys:
+        _evaluate_space(values, overrides)
+    else:
+        _evaluate_spaces(protocol, values, overrides)
+
+
+def _evaluate_spaces(protocol: Protocol, values: Mapping[str, Any], overrides: Overrides) -> None:
+    """Run the comparison in every search space of a protocol, and print a table of all scenarios."""
+    console = make_console()
+    playable, left_out = playable_spaces(protocol)
+    for line in left_out.lines():
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    root = _output(values["output"], protocol.name, (), overrides)
+    for number, name in enumerate(playable, 1):
+        console.print(f"{protocol.name}: {name} ({number} of {len(playable)})", highlight=False)
+        given = {**values, "env": {**values["env"], "space": name}}
+        comparison = _evaluate_space(given, overrides, root / name)
+        left_out.tasks |= comparison.suite.spec.provenance.get("left_out", {})
+    datasets = comparison.suite.spec.provenance["datasets"]
+    records = records_of_folders(root)
+    reference = comparison.reference
+    text = scenarios_markdown(records, reference, left_out, datasets)
+    write_atomic(root / "scenarios.md", text.encode())
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    if values["figures"]:
+        console.print(f"  {report_of_folders(root, root, reference)[0]}", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"  {root / 'scenarios.md'}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _evaluate_space(values: Mapping[str, Any], overrides: Overrides, output: Path | None = None) -> Comparison:
+    """Run the comparison in one search space; print its table and write its files."""
     runs = tuple(values["run"] or ())
     comparison = prepare(
         ComparisonConfig(
@@ -136,7 +173,7 @@ def evaluate(config: DictConfig, overrides: Overrides) -> None:
             allow_leak=values["allow_leak"],
         )
     )
-    path = _output(values["output"], f"{comparison.suite.name}-{values['split']}", runs, overrides)
+    path = output or _output(values["output"], f"{comparison.suite.name}-{values['split']}", runs, overrides)
     folder = EvaluationFolder(path, EvaluationFolder.settings_of(values, comparison))
     if not values["overwrite"]:
         folder.require_same_settings()
@@ -160,6 +197,7 @@ def evaluate(config: DictConfig, overrides: Overrides) -> None:
     written = ["report.html"] if values["figures"] else []
     for name in (*written, "table.md", "records.parquet", "configurations.parquet", "result.json"):
         console.print(f"  {folder.path / name}", highlight=False, soft_wrap=True, markup=False)
+    return comparison
 
 
 def _report(values: Mapping[str, Any], overrides: Overrides) -> None:

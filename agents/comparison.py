@@ -213,7 +213,8 @@ def _environment(config: ComparisonConfig, protocol: Protocol | None) -> HPOVect
     given = dataclasses.replace(config.env, reward=None, reward_scale=None, cost_weight=None, terminate_on_repeat=None)
     changes: dict[str, Any] = {} if config.budget is None else {"budget": config.budget}
     if protocol is not None:
-        decided = {"protocol": protocol.splits, **protocol.settings}
+        source = {"source": protocol.source} if protocol.source else {}
+        decided = {"protocol": protocol.splits, **source, **protocol.settings}
         for name, value in decided.items():
             other = getattr(given, name)
             if other not in (None, value):

@@ -16,7 +16,16 @@ from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError, unknown_name
 from hpo_gym.mdp import EpisodeSettings
 
-__all__ = ["ENVIRONMENTS", "EnvironmentConfig", "make_environment", "preset", "resolved", "space_name", "suited"]
+__all__ = [
+    "ENVIRONMENTS",
+    "EnvironmentConfig",
+    "is_live",
+    "make_environment",
+    "preset",
+    "resolved",
+    "space_name",
+    "suited",
+]
 
 #: Names on the command line (``env=openml``) and the ids behind them.
 ENVIRONMENTS = {
@@ -35,6 +44,8 @@ ENVIRONMENTS = {
 # Where every evaluation is a training: as many episodes at once as a machine can train models for; and nobody knows
 # the range of scores that a training reward could be divided by.
 _LIVE: dict[str, Any] = {"num_envs": 8, "reward_scale": "none"}
+
+_LIVE_SOURCES = ("live", "grpoformer")
 
 # Fields that are not keyword arguments of the environment.
 _OWN = ("id", "num_envs")
@@ -145,6 +156,15 @@ def suited(config: EnvironmentConfig, actions: Sequence[str], observations: Sequ
         if getattr(config, name) is None and chosen[name] not in kinds:
             changes[name] = kinds[0]
     return replace(config, **changes) if changes else config
+
+
+def is_live(config: EnvironmentConfig) -> bool:
+    """Return whether every evaluation is a training, so that nobody knows the best configuration of a task.
+
+    Raises:
+        UnknownNameError: For an unknown id.
+    """
+    return resolved(config)["source"] in _LIVE_SOURCES
 
 
 def space_name(config: EnvironmentConfig) -> str:

@@ -21,7 +21,7 @@ from hpo_gym.evaluation.report import write_report
 from hpo_gym.sources.bundle_files import sha256, write_atomic
 from hpo_gym.sources.temporaries import discard
 
-__all__ = ["EvaluationFolder", "report_of_folders"]
+__all__ = ["EvaluationFolder", "records_of_folders", "report_of_folders"]
 
 # How many settings a message names.
 _MOST_SHOWN = 4
@@ -161,16 +161,7 @@ def report_of_folders(root: Path, output: Path, reference: str | None) -> tuple[
         DataMissingError: If there is no evaluation.
         InvalidSettingError: If evaluations of different protocols or budgets are mixed, or one is incomplete.
     """
-    paths = sorted(root.rglob("result.json"))
-    folders = [path.parent for path in paths if (path.parent / "records.parquet").exists()]
-    if not folders:
-        raise DataMissingError(
-            f"There is no evaluation in report={root}: no folder in it holds result.json and records.parquet. Make one "
-            "with `python evaluate.py agents=[random] env.space=rpart`."
-        )
-    results = [_result(folder) for folder in folders]
-    _require_one_protocol(folders, results)
-    records = RecordTable.concat([RecordTable.from_parquet(folder / "records.parquet") for folder in folders])
+    folders, results, records = _joined(root)
     first = results[0]["settings"]
     chosen = reference or str(first["reference"])
     summary = summarise(records, chosen, first["trials"], seed=int(first["seed"]))
@@ -192,6 +183,26 @@ def report_of_folders(root: Path, output: Path, reference: str | None) -> tuple[
         seed=int(first["seed"]),
     )
     return page, summary
+
+
+def records_of_folders(root: Path) -> RecordTable:
+    """Return the trials of all evaluations below a folder; raises as :func:`report_of_folders`."""
+    return _joined(root)[2]
+
+
+def _joined(root: Path) -> tuple[list[Path], list[dict[str, Any]], RecordTable]:
+    """Return the folders of all evaluations below one, what each says of itself, and their trials."""
+    paths = sorted(root.rglob("result.json"))
+    folders = [path.parent for path in paths if (path.parent / "records.parquet").exists()]
+    if not folders:
+        raise DataMissingError(
+            f"There is no evaluation in report={root}: no folder in it holds result.json and records.parquet. Make one "
+            "with `python evaluate.py agents=[random] env.space=rpart`."
+        )
+    results = [_result(folder) for folder in folders]
+    _require_one_protocol(folders, results)
+    records = RecordTable.concat([RecordTable.from_parquet(folder / "records.parquet") for folder in folders])
+    return folders, results, records
 
 
 def _result(folder: Path) -> dict[str, Any]:

@@ -22,7 +22,8 @@ from agents.configuration import ExperimentConfig
 from agents.contenders import as_contender
 from agents.dqn import DQNConfig
 from agents.environments import ENVIRONMENTS, EnvironmentConfig, make_environment, preset
-from agents.experiment import run_training
+from agents.experiment import load_trained, run_training
+from agents.grpo_config import GRPOConfig
 from agents.portfolio import Portfolio
 from agents.problem import Problem
 from agents.registry import AGENTS, find_agent
@@ -270,6 +271,21 @@ def test_dqn_trains_on_live_tasks(tmp_path: Path) -> None:
     finally:
         del gym.registry[env.id]
     assert folder.finished and folder.has_policy
+
+
+def test_grpo_trains_on_live_tasks_with_a_reward_that_can_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(hpo_gym.sources._LOADERS, "live", lambda space, **_: shared_tiny_suite())
+    # On surfaces it learns with a reward that needs the best score of a task.
+    agent = GRPOConfig(total_steps=64, group_size=4, width=16, layers=1, heads=2, bins=4)
+    env = replace(preset("live_continuous"), budget=5)
+    folder = run_training(ExperimentConfig(agent=agent, env=env, runs=str(tmp_path), tensorboard=False))
+    trained = load_trained(folder.path)
+    assert trained.config.env.reward is None and trained.agent.updates == 2 * agent.epochs * agent.minibatches
+    config = ComparisonConfig(runs=(str(folder.path),), env=trained.config.env, protocol="live", seeds=2, budget=5)
+    records = prepare(config).run().require_complete().records
+    assert records.agents == ("grpo", "random") and records.frame["score"].gt(0.5).any()
 
 
 class TinyLive(HPOVectorEnv):

@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import numpy as np
 import pytest
 from openml_server import ROWS, OpenMLServer, openml_server, rows
 
+from hpo_gym import load_suite
 from hpo_gym.errors import DataError, DataIntegrityError, DataMissingError, InvalidSettingError, UnknownNameError
 from hpo_gym.live import DataSource, LiveObjective, OpenMLSettings, Validation, load_table
 from hpo_gym.live.openml_data import download_openml, failure, openml_table
@@ -135,6 +137,25 @@ def test_a_live_objective_trains_on_a_task_with_an_official_holdout(clean: OpenM
     assert splits.test.tolist() == [row for row in range(ROWS) if (row // 3) % 3 == 0]
     scores = LiveObjective("knn", source, ("accuracy",))({"n_neighbors": 3, "weights": "uniform", "p": 2})
     assert set(scores) == {"accuracy", "test_accuracy"} and scores["test_accuracy"] > 0.6
+
+
+def test_scenarios_that_cannot_be_had_are_left_out_by_name(
+    clean: OpenMLServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = cached(clean, tmp_path, "task", 32)
+    sets = {"openml": ("openml-task:32", "openml-task:99")}
+    monkeypatch.setattr("hpo_gym.sources.grpoformer.DATASET_SETS", sets)
+    given: dict[str, Any] = {"openml": {"server": settings.server, "retries": 1}, "workers": 1}
+    suite = load_suite("grpoformer", "svm", datasets="openml", **given)
+    assert [str(task) for task in suite.tasks] == ["openml-task:32"]
+    assert "Unknown task" in suite.spec.provenance["left_out"]["openml-task:99"]
+    assert any("openml-task:99 is left out" in note for note in suite.spec.notes)
+    clean.faults[TASK] = "500"
+    for datasets, words in (("openml", "datasets='bundled'"), (["openml-task:99"], "99")):
+        # Of a set what can be had is played; what was named has to be there.
+        monkeypatch.setattr("hpo_gym.sources.grpoformer.DATASET_SETS", {"openml": ("openml-task:99",)})
+        with pytest.raises(DataMissingError, match=words):
+            load_suite("grpoformer", "svm", datasets=datasets, **given)
 
 
 @pytest.mark.parametrize("form", ["arff", "parquet"])

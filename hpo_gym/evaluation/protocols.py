@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hpo_gym.errors import InvalidSettingError, unknown_name
+from hpo_gym.evaluation.published.grpoformer import GRPOFORMER_36
 
 __all__ = ["PROTOCOLS", "Knowledge", "Protocol", "find_protocol"]
 
@@ -28,6 +29,8 @@ class Protocol:
         environment: The registered id whose objective and episodes it takes, if nothing else is asked for.
         splits: Split protocol: ``dataset-disjoint`` or ``per-space``.
         split: The tasks that are played; ``val`` may stand in for it while a method is developed.
+        source: Where its tasks come from; empty: from where the environment takes them.
+        spaces: The search spaces that it consists of; empty: the one of the environment.
         sources: Where its tasks may come from; empty: anywhere.
         budget: Full evaluations per episode, if nothing else is asked for.
         seeds: Repetitions per task, if nothing else is asked for.
@@ -42,6 +45,8 @@ class Protocol:
     environment: str = "HPO-OpenML-v0"
     splits: str = "dataset-disjoint"
     split: str = "test"
+    source: str = ""
+    spaces: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     budget: int = 50
     seeds: int = 5
@@ -99,11 +104,15 @@ _ALL = (
     ),
     Protocol(
         "grpoformer-36",
-        "Six model families on six OpenML tasks, trained live, as in the paper of GRPOformer (arXiv 2509.17105).",
+        "Six model families on six datasets, trained live, as in the paper of GRPOformer (arXiv 2509.17105): everybody "
+        "spends the same number of evaluations, and has learned nothing before.",
         knowledge="none",
         environment="HPO-Live-v0",
-        needs="its models are trained live, and live environments come with a later version "
-        "(hpo_gym.evaluation.published.GRPOFORMER_36 holds spaces, tasks and budgets).",
+        split="all",
+        source="grpoformer",
+        spaces=tuple(family.name for family in GRPOFORMER_36.families),
+        sources=("live",),
+        budget=GRPOFORMER_36.fair_budget,
     ),
     Protocol(
         "hpob-v3",

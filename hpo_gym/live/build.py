@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from hpo_gym.live.frames import TaskChoice
 from hpo_gym.live.live_objective import LiveObjective
 from hpo_gym.live.presets import GRPOFORMER_FAMILIES
 from hpo_gym.live.user_model import UserModel
-from hpo_gym.live.validation import Validation
+from hpo_gym.live.validation import Validation, make_splits
 from hpo_gym.spaces import SearchSpace
 from hpo_gym.spaces.spec import SpaceSpec
 
@@ -43,9 +44,10 @@ def grpoformer_objective(family: str, data: str | Path | DataSource, **settings:
     """Return a scenario of GRPOformer (Guo, Pan and Zhai 2025, arXiv 2509.17105) as its released code trains it.
 
     A third of the rows for testing (of an OpenML task: its official split), a third of the others, stratified with the
-    seed 1, for validation, a tenth of the training rows for training; 128 trees or rounds, or 100 epochs. The released
-    code draws other rows at every call and some of them from the validation rows; here they are always the same
-    training rows. :data:`hpo_gym.evaluation.published.GRPOFORMER_36` has the tasks and budgets.
+    seed 1, for validation, a tenth of the training rows for training, but no fewer than ten per class or 1/512; 128
+    trees or rounds, or 100 epochs. The released code draws other rows at every call and some of them from the
+    validation rows; here they are always the same training rows. The data is loaded, to count them.
+    :data:`hpo_gym.evaluation.published.GRPOFORMER_36` has the tasks and budgets.
 
     Args:
         family: One of :data:`hpo_gym.live.presets.GRPOFORMER_FAMILIES`.
@@ -55,15 +57,23 @@ def grpoformer_objective(family: str, data: str | Path | DataSource, **settings:
     Raises:
         UnknownNameError: For another family, or a metric that is not for what the data is for.
         InvalidSettingError: As for :func:`preset_objective`.
+        DataError: If the data cannot be loaded.
     """
     if family not in GRPOFORMER_FAMILIES:
         raise unknown_name("model family of GRPOformer", family, GRPOFORMER_FAMILIES)
     published = {
         "metrics": ("accuracy", "balanced_accuracy", "f1_macro", "precision_macro"),
         "validation": Validation("holdout", share=0.33, test_share=0.33, seed=1),
-        "subsample": 0.1,
     }
-    return preset_objective(family, data, **{**published, **settings})
+    made = preset_objective(family, data, **{**published, **settings})
+    return made if "subsample" in settings else replace(made, subsample=_published_share(made))
+
+
+def _published_share(objective: LiveObjective) -> float:
+    """Return the share of the training rows that GRPOformer's released code trains on."""
+    table = objective.table
+    rows = min(len(split.train) for split in make_splits(table, objective.validation).folds)
+    return min(1.0, max(0.1, 10 * len(table.classes) / rows, 1.0 / 512.0))
 
 
 def objective(

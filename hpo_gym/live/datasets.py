@@ -27,14 +27,20 @@ if TYPE_CHECKING:
 
 __all__ = ["DATA_KINDS", "SKLEARN_DATASETS", "DataSource", "data_source", "load_table", "store_arrays"]
 
-#: Real datasets that come with scikit-learn, by the name of their loader, and the shape of their images.
+#: Real datasets that come with scikit-learn, and the shape of their images. Two are made of others: ``digits_parity``
+#: tells even from odd digits, ``diabetes_median`` whether the disease progresses by more than the median.
 SKLEARN_DATASETS: dict[str, tuple[int, int, int] | None] = {
     "iris": None,
     "wine": None,
     "breast_cancer": None,
     "digits": (1, 8, 8),
     "diabetes": None,
+    "digits_parity": (1, 8, 8),
+    "diabetes_median": None,
 }
+#: Of those, the ones with the rows of another loader and a target that is made of its own: the loader, and the names
+#: of the two classes.
+_DERIVED = {"digits_parity": ("digits", ("even", "odd")), "diabetes_median": ("diabetes", ("lower", "upper"))}
 #: What may stand before the colon of a source's name.
 DATA_KINDS = ("sklearn", "openml", "openml-task", "file", "table")
 
@@ -210,9 +216,13 @@ def _sklearn_table(source: DataSource) -> Table:
     import pandas as pd
     from sklearn import datasets
 
-    found = getattr(datasets, f"load_{source.identity}")(as_frame=True)
+    loader, classes = _DERIVED.get(source.identity, (source.identity, ()))
+    found = getattr(datasets, f"load_{loader}")(as_frame=True)
     target = found.target
-    if "target_names" in found:
+    if classes:
+        upper = target % 2 == 1 if source.identity == "digits_parity" else target > target.median()
+        target = pd.Series(pd.Categorical.from_codes(upper.astype(int), list(classes)))
+    elif "target_names" in found:
         target = pd.Series(pd.Categorical.from_codes(target, [str(label) for label in found.target_names]))
     features = _without(found.data, source.drop, source.name)
     image = SKLEARN_DATASETS[source.identity] if not source.drop else None

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hpo_gym.errors import InvalidSettingError, require_integer, unknown_name
 from hpo_gym.live.datasets import DataSource, load_table
@@ -34,15 +35,19 @@ from hpo_gym.threads import one_thread
 
 if TYPE_CHECKING:
     from hpo_gym.live.table import Table
-    from hpo_gym.live.validation import Split
     from hpo_gym.spaces import SearchSpace
     from hpo_gym.surrogates.base import Metric
 
 __all__ = ["FIDELITIES", "FidelityKind", "LiveObjective"]
 
+FloatArray = NDArray[np.float64]
+
 FidelityKind = Literal["auto", "subsample", "iterations"]
 #: What a share of a full evaluation is a share of.
 FIDELITIES = get_args(FidelityKind)
+
+# Preprocessed rows of tables with at most so many numbers (2 MB) are kept from one training to the next.
+_KEPT_NUMBERS = 250_000
 
 
 @dataclass(frozen=True)
@@ -191,9 +196,9 @@ class LiveObjective:
         # A diverging network warns at every step: what matters is in the metrics.
         with warnings.catch_warnings(), _thread_pools().limit(limits=1), one_thread():
             warnings.simplefilter("ignore")
-            for index, split in enumerate(splits.folds):
+            for index in range(len(splits.folds)):
                 fold_seed = stream_seed(seed, "live", index) % 2**32
-                found.append(self._evaluate(table, split, splits, configuration, share, fold_seed, bare))
+                found.append(self._evaluate(table, index, configuration, share, fold_seed, bare))
         return {name: float(np.mean([scores[name] for scores in found])) for name in names}
 
     def _check_configuration(self, configuration: Mapping[str, Value]) -> None:
@@ -205,23 +210,26 @@ class LiveObjective:
     def _evaluate(
         self,
         table: Table,
-        split: Split,
-        splits: Splits,
+        fold: int,
         configuration: Mapping[str, Value],
         share: float,
         seed: int,
         names: Sequence[str],
     ) -> dict[str, float]:
         by_rows = self.fidelity_kind == "subsample"
+        splits = _splits(self.data, self.validation)
+        split = splits.folds[fold]
         # Fewer rows than classes, or a class without a row, is no smaller training but another problem.
         least = max(2, 2 * len(table.classes))
         train = subsample(split.train, self.subsample * (share if by_rows else 1.0), least)
         iterations = max(1, round(self._full_iterations * (1.0 if by_rows else share)))
-        features, held, test = table.values[train], table.values[split.validation], table.values[splits.test]
         if self.preprocess:
-            preprocessor = make_preprocessor(table)
-            features, held = preprocessor.fit_transform(features), preprocessor.transform(held)
-            test = preprocessor.transform(test) if len(test) else test
+            # Large tables would fill the memory, and take longer to train on than to preprocess.
+            prepare = _preprocessed if table.values.size <= _KEPT_NUMBERS else _preprocessed.__wrapped__
+            # Copies, because an estimator may write into what it is given.
+            features, held, test = (part.copy("K") for part in prepare(self.data, self.validation, fold, len(train)))
+        else:
+            features, held, test = (table.values[rows] for rows in (train, split.validation, splits.test))
         fit = Fit(
             table.task,
             rows=len(train),
@@ -252,6 +260,18 @@ def _thread_pools() -> Any:
     from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
     return ThreadpoolController()
+
+
+@lru_cache(maxsize=16)
+def _preprocessed(data: DataSource, validation: Validation, fold: int, rows: int) -> tuple[FloatArray, ...]:
+    """Return the first training rows of a fold, its validation rows and the test rows as a model sees them."""
+    table, splits = load_table(data), _splits(data, validation)
+    split = splits.folds[fold]
+    preprocessor = make_preprocessor(table)
+    features = preprocessor.fit_transform(table.values[split.train[:rows]])
+    held = preprocessor.transform(table.values[split.validation])
+    test = table.values[splits.test]
+    return features, held, preprocessor.transform(test) if len(test) else test
 
 
 @lru_cache(maxsize=16)

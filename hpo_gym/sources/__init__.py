@@ -22,6 +22,7 @@ _ENVIRONMENT_ARGUMENTS = ("source", "space", "metric", "protocol", "data_dir")
 # Loaders are imported on first use: the embedded default needs none of the others' dependencies.
 _LOADERS: dict[str, str | Callable[..., TaskSuite]] = {
     "bundled": "hpo_gym.sources.bundled:load_bundled",
+    "grpoformer": "hpo_gym.sources.grpoformer:load_grpoformer",
     "live": "hpo_gym.sources.live:load_live",
     "runs": "hpo_gym.sources.runs:load_runs",
     "synthetic": "hpo_gym.sources.synthetic:load_synthetic",
@@ -79,7 +80,7 @@ def load_suite(
     """Load a task suite.
 
     Args:
-        source: ``bundled``, ``yahpo``, ``runs``, ``synthetic``, ``live`` or a registered name.
+        source: ``bundled``, ``yahpo``, ``runs``, ``synthetic``, ``live``, ``grpoformer`` or a registered name.
         space: Name of the search space within the source; ``None`` means its default.
         metric: The optimised metric; ``None`` means the source's main metric.
         protocol: Split protocol; meta-features are standardised on its training tasks.

@@ -44,7 +44,9 @@ QUALITIES = (
 # Datasets that come with scikit-learn and are, or are part of, datasets of OpenML: whoever has seen one has seen both.
 _SAME_DATA = {
     "custom:sklearn:breast_cancer": "dataset:1510",  # wdbc
+    "custom:sklearn:diabetes_median": "custom:sklearn:diabetes",
     "custom:sklearn:digits": "dataset:28",  # the test rows of optdigits
+    "custom:sklearn:digits_parity": "dataset:28",
     "custom:sklearn:iris": "dataset:61",
     "custom:sklearn:wine": "dataset:187",
 }

@@ -1,0 +1,172 @@
+"""``python -m agents.grpoformer_study``: GRPOformer's 36 scenarios with equal budgets and with those of its code.
+
+The protocol ``grpoformer-36``: every evaluation trains a model. ``--budgets equal`` gives all methods as many
+evaluations; ``--budgets paper`` what the released code spends, 4,008 on GRPOformer and 500 on the others, and adds
+random search with 4,008. It may be stopped at any time and goes on where it stopped. ``--page`` plays nothing and only
+writes ``docs/studies/grpoformer-36.md`` anew from ``docs/studies/data``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agents.comparison import ComparisonConfig, prepare
+from agents.environments import EnvironmentConfig
+from agents.grpoformer_study_data import BUDGETS, Entry, entries, kept_trials
+from agents.grpoformer_study_page import COMMAND, NAME, PROTOCOL, write_page
+from agents.progress import EvaluationDisplay, make_console
+from agents.study import read_results, write_results
+from agents.versions import versions
+from hpo_gym.errors import HPOGymError, unknown_name
+from hpo_gym.evaluation import CellStore
+from hpo_gym.evaluation.protocols import find_protocol
+from hpo_gym.sources.grpoformer import DATASET_SETS, missing_families
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["made_with", "main", "merged", "play"]
+
+# The cheapest first: whoever stops the command early has most families.
+_FAMILIES = ("svm", "lr", "rf", "xgb", "histgb", "nn")
+
+
+def play(
+    family: str,
+    budgets: str,
+    who: Sequence[Entry],
+    seeds: int,
+    folder: Path,
+    *,
+    options: Mapping[str, Any] | None = None,
+    workers: int = 1,
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Play the scenarios of one model family.
+
+    Args:
+        family: One of :data:`hpo_gym.live.presets.GRPOFORMER_FAMILIES`.
+        budgets: Of which comparison the rows are.
+        who: Methods with their budgets.
+        seeds: Repetitions per scenario.
+        folder: Where played episodes are kept.
+        options: Options of the source ``grpoformer``, e.g. ``datasets``.
+        workers: Processes for methods that play one episode at a time.
+
+    Returns:
+        The rows of :func:`agents.grpoformer_study_data.kept_trials`, and what was played: ``evaluations`` by method,
+        ``seeds``, ``datasets`` and ``left_out``.
+
+    Raises:
+        EvaluationFailedError: If an episode could not be played.
+        As :func:`agents.comparison.prepare`.
+    """
+    import pandas as pd
+
+    env = EnvironmentConfig(id=find_protocol(PROTOCOL).environment, space=family, source_options=dict(options or {}))
+    suite = None
+    frames = []
+    with CellStore(folder / f"{family}.sqlite") as store, EvaluationDisplay(make_console()) as display:
+        for spent in sorted({each.evaluations for each in who}):
+            mine = {each.agent: each.method for each in who if each.evaluations == spent}
+            comparison = prepare(
+                ComparisonConfig(agents=tuple(mine), env=env, protocol=PROTOCOL, split="all", seeds=seeds, budget=spent)
+            )
+            # One cache: what a method trained with the smaller budget is not trained again.
+            suite = suite or comparison.suite
+            played = dataclasses.replace(comparison, suite=suite).run(display.update, store, workers)
+            frames.append(kept_trials(played.require_complete(), suite, mine, budgets))
+    assert suite is not None  # somebody plays
+    told = suite.spec.provenance
+    facts = {
+        "evaluations": {each.method: each.evaluations for each in who},
+        "seeds": seeds,
+        "datasets": told["datasets"],
+        "left_out": told["left_out"],
+    }
+    return pd.concat(frames, ignore_index=True), facts
+
+
+def made_with() -> dict[str, Any]:
+    """Return versions of packages, those of the models included, as facts of a study."""
+    libraries = [name for name in ("sklearn", "xgboost") if find_spec(name)]
+    return {"versions": versions(), "libraries": {name: str(import_module(name).__version__) for name in libraries}}
+
+
+def merged(
+    folder: Path, new: pd.DataFrame, budgets: str, family: str, facts: Mapping[str, Any]
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return the rows and facts of a study's folder with those of one family and comparison replaced."""
+    import pandas as pd
+
+    rows, played = [new], {}
+    if (folder / f"{NAME}.json").is_file():
+        tables, before = read_results(folder, NAME, COMMAND)
+        old, played = tables[NAME], before["played"]
+        rows.insert(0, old[(old["budgets"] != budgets) | (old["space"] != family)])
+    return pd.concat(rows, ignore_index=True), {"played": {**played, f"{budgets}/{family}": dict(facts)}}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return the exit status."""
+    spaces = find_protocol(PROTOCOL).spaces
+    parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
+    parser.add_argument("--page", action="store_true", help="play nothing; only write the page")
+    parser.add_argument("--budgets", nargs="+", metavar="NAME", default=["equal"], help="equal, paper, or both")
+    parser.add_argument("--evaluations", type=int, default=None, help="of all but GRPOformer (default: 500)")
+    parser.add_argument("--agents", nargs="+", metavar="NAME", help="names of agents, random among them")
+    parser.add_argument("--families", nargs="+", metavar="NAME", default=_FAMILIES, help=f"some of {', '.join(spaces)}")
+    parser.add_argument(
+        "--datasets",
+        nargs="+",
+        metavar="NAME",
+        default=["bundled"],
+        help="bundled; openml: OpenML's tasks, as far as to be had; or names, e.g. sklearn:digits",
+    )
+    parser.add_argument("--seeds", type=int, default=5, help="repetitions per scenario (default: 5)")
+    parser.add_argument("--seconds", type=float, default=120.0, help="most wall time of a training (default: 120)")
+    parser.add_argument("--workers", type=int, default=1, help="processes that train or play (default: 1)")
+    parser.add_argument("--documents", type=Path, default=Path("docs"), help="where the page is (default: docs)")
+    parser.add_argument("--output", type=Path, default=Path("evaluations/grpoformer-36"), help="played episodes")
+    chosen = parser.parse_args(arguments)
+    folder = chosen.documents / "studies" / "data"
+    try:
+        for name in chosen.families:
+            if name not in spaces:
+                raise unknown_name("family", name, spaces)
+        for name in chosen.budgets:
+            if name not in BUDGETS:
+                raise unknown_name("budgets", name, BUDGETS)
+        missing = missing_families(chosen.families)
+        for reason in () if chosen.page else missing.values():
+            print(f"left out: {reason}", flush=True)
+        a_set = len(chosen.datasets) == 1 and chosen.datasets[0] in DATASET_SETS
+        named = chosen.datasets[0] if a_set else chosen.datasets
+        options = {"datasets": named, "workers": chosen.workers, "seconds": chosen.seconds}
+        wanted = chosen.evaluations or find_protocol(PROTOCOL).budget
+        for budgets in () if chosen.page else chosen.budgets:
+            who = entries(budgets, wanted, chosen.agents)
+            for family in (name for name in chosen.families if name not in missing):
+                print(f"{budgets} budgets: {family}", flush=True)
+                rows, facts = play(
+                    family, budgets, who, chosen.seeds, chosen.output, options=options, workers=chosen.workers
+                )
+                table, told = merged(folder, rows, budgets, family, facts)
+                write_results(folder, NAME, {NAME: table}, {**told, "missing": missing, **made_with()})
+                print(write_page(chosen.documents), flush=True)
+        if chosen.page:
+            print(write_page(chosen.documents))
+    except (HPOGymError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

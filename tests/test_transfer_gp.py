@@ -16,7 +16,6 @@ from agents.base import Interface
 from agents.contenders import as_contender
 from agents.greedy_portfolio import greedy_cover
 from agents.networks import seeded
-from agents.transfer_search import TransferSearch
 from agents.populations import Trials
 from agents.problem import Problem, TrainingTasks
 from agents.random_search import RandomSearch, RandomSearchConfig
@@ -24,6 +23,7 @@ from agents.surface_features import SurfaceFeatures, fit_surfaces
 from agents.transfer_gp import TransferGP, TransferGPConfig
 from agents.transfer_model import TransferConfig, TransferModel
 from agents.transfer_process import Posterior, TransferProcess
+from agents.transfer_search import TransferSearch
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError, SplitLeakError
 from hpo_gym.evaluation import evaluate

@@ -35,9 +35,12 @@ train: $(STAMP) ## Train a GRPO-Transformer on the embedded data, then compare i
 	$(BIN)/python evaluate.py agents=[random,tpe,grpo] run=runs/$(RUN) budget=50
 	@echo "Plots:"; find runs/$(RUN) -name '*.png' | sed 's/^/  /'
 
-# One torch thread per worker: two workers that each start a thread per core slow each other down.
+# One torch thread per worker: two workers that each start a thread per core slow each other down. Whole files: what the
+# tests of a file share is made once. With bytecode, whatever the shell says: many tests start an interpreter, which
+# would compile the packages anew.
 test: $(STAMP) ## Run the whole test suite
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) \
+	  --dist loadfile $(PYTEST_ARGS)
 
 lint: $(STAMP) ## Check style (ruff) and types (mypy)
 	$(BIN)/ruff check .

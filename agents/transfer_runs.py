@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from agents.environments import EnvironmentConfig
 from agents.registry import find_agent
 from agents.study_runs import StudyRun, require_alike, settings_of
-from hpo_gym.errors import InvalidSettingError, require_integer
+from hpo_gym.errors import InvalidSettingError, require_integer, unknown_name
 
 __all__ = ["Cell", "Plan", "common_environment", "matched"]
 
@@ -45,30 +45,46 @@ class Plan:
     """Which runs the study is made of.
 
     Args:
-        agents: Trained agents.
+        agents: Agents that are trained on all training datasets of every space.
         spaces: Search spaces that they are trained on.
         targets: Search spaces that policies for any space are tested on.
         sizes: Numbers of training datasets, beside all of them.
+        subset_agents: Those of the agents that are trained on so few, too.
+        subset_spaces: Those of the spaces where they are.
+        untrained: Q-agents that learn within an episode alone, and need no run.
         seeds: Runs of each.
 
     Raises:
-        UnknownNameError: For an unknown agent.
-        InvalidSettingError: For an agent that does not learn, or a number that is too small.
+        UnknownNameError: For an unknown agent, or a subset agent or space that is not among the others.
+        InvalidSettingError: For an agent on the wrong side of learning beforehand, or a number that is too small.
     """
 
-    agents: tuple[str, ...] = ("dqn", "portfolio_q", "hyp_rl", "agnostic_q")
-    spaces: tuple[str, ...] = ("rpart", "xgboost", "ranger", "lcbench")
+    agents: tuple[str, ...] = ("portfolio_q", "dqn", "naf", "agnostic_q")
+    spaces: tuple[str, ...] = ("rpart", "xgboost", "ranger", "lcbench", "adaboost", "random_forest")
     targets: tuple[str, ...] = ("rpart", "xgboost", "ranger", "lcbench", "adaboost", "random_forest")
     sizes: tuple[int, ...] = (1, 4, 16)
-    seeds: int = 5
+    subset_agents: tuple[str, ...] = ("portfolio_q", "dqn")
+    subset_spaces: tuple[str, ...] = ("rpart", "xgboost", "ranger")
+    untrained: tuple[str, ...] = ("tabular_q",)
+    seeds: int = 1
 
     def __post_init__(self) -> None:
         for name in self.agents:
             if not find_agent(name).agent.learns:
                 raise InvalidSettingError(
                     f"--agents {name}: it does not learn, so that nothing transfers. Leave it out: random search and "
-                    "portfolios are there anyway."
+                    "portfolios are there anyway; a Q-agent that learns within an episode belongs to --untrained."
                 )
+        for name in self.untrained:
+            if find_agent(name).agent.learns:
+                raise InvalidSettingError(f"--untrained {name}: it needs a trained policy. Name it in --agents.")
+        for option, chosen, among in (
+            ("--subset-agents", self.subset_agents, self.agents),
+            ("--subset-spaces", self.subset_spaces, self.spaces),
+        ):
+            for name in chosen:
+                if name not in among:
+                    raise unknown_name(f"name in {option}", name, among)
         require_integer("--seeds", self.seeds, 1)
         for size in self.sizes:
             require_integer("--sizes", size, 1, "all training datasets are always among them")
@@ -83,9 +99,14 @@ class Plan:
             Cell(agent, space, size, seed)
             for agent in self.agents
             for space in self.spaces
-            for size in (*(size for size in self.sizes if size < training[space]), 0)
+            for size in (*self._fewer(agent, space, training[space]), 0)
             for seed in range(self.seeds)
         ]
+
+    def _fewer(self, agent: str, space: str, training: int) -> tuple[int, ...]:
+        if agent not in self.subset_agents or space not in self.subset_spaces:
+            return ()
+        return tuple(size for size in self.sizes if size < training)
 
 
 def matched(runs: Sequence[StudyRun]) -> dict[Cell, StudyRun]:

@@ -32,6 +32,7 @@ class Series:
         trained_on: The space; empty for a method that learned nothing.
         datasets: Training datasets; 0 for a method that learned nothing.
         seeds: What tells its ``S`` runs apart, each with a subset of its own.
+        tasks: The ``N`` datasets that it was tested on, sorted.
         regret: Means over repetitions, float64 ``[N, S, K]``: test datasets, runs, trials.
     """
 
@@ -39,6 +40,7 @@ class Series:
     trained_on: str
     datasets: int
     seeds: tuple[int, ...]
+    tasks: tuple[str, ...]
     regret: np.ndarray[Any, Any]
 
     @property
@@ -99,14 +101,23 @@ class SpaceSeries:
         return cls(space, training, _series(mine, space, trials))
 
     @classmethod
+    def of_agents(cls, frame: pd.DataFrame, space: str, training: int, trials: Sequence[int]) -> SpaceSeries:
+        """Return everyone who learned from all training datasets of the space itself, or from none beforehand."""
+        here = frame[frame["space"] == space]
+        whole = (here["trained_on"] == space) & (here["datasets"] == training)
+        return cls(space, training, _series(here[whole | (here["trained_on"] == "")], space, trials))
+
+    @classmethod
     def of_other_spaces(
         cls, frame: pd.DataFrame, space: str, training: Mapping[str, int], trials: Sequence[int]
     ) -> SpaceSeries:
-        """Return who came from other spaces, the same agents trained on all of this one, and references."""
+        """Return who came from other spaces, the same agents trained on all of this one, random search and walks."""
         here = frame[frame["space"] == space]
         agents = set(here.loc[~here["trained_on"].isin([space, ""]), "agent"])
         whole = (here["trained_on"] == space) & (here["datasets"] == training.get(space, 0))
-        kept = (here["trained_on"] == "") | (here["agent"].isin(agents) & (whole | (here["trained_on"] != space)))
+        kept = here["agent"].isin([RANDOM, WALK]) | (
+            here["agent"].isin(agents) & (whole | (here["trained_on"] != space))
+        )
         return cls(space, training.get(space, 0), _series(here[kept], space, trials))
 
     @property
@@ -161,10 +172,10 @@ def _series(frame: pd.DataFrame, space: str, trials: Sequence[int]) -> list[Seri
                 f"{agent} trained on {datasets} datasets of {trained_on or 'nothing'} was not tested on every dataset "
                 f"of {space}. Evaluate again with `python -m agents.transfer_study`."
             )
-        regret = np.array([[list(cell) for cell in row] for row in wide.to_numpy()], dtype=np.float64)
+        regret = np.array([[list(cell) for cell in row] for row in wide.reindex(tasks).to_numpy()], dtype=np.float64)
         seeds = tuple(int(seed) for seed in wide.columns)
         shape = (len(tasks), len(seeds), len(trials))
-        found.append(Series(str(agent), str(trained_on), int(datasets), seeds, regret.reshape(shape)))
+        found.append(Series(str(agent), str(trained_on), int(datasets), seeds, tuple(tasks), regret.reshape(shape)))
     # References first, then agents by name, each from few datasets to many.
     order = (RANDOM, WALK, PORTFOLIO)
     return sorted(

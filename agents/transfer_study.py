@@ -1,8 +1,9 @@
 """``python -m agents.transfer_study --runs runs/transfer``: how far Q-policies transfer (``docs/studies/transfer.md``).
 
-Evaluates the runs of a sweep of ``train.py`` (the page says which) on held-out datasets, beside random search and
-portfolios that learned from the same training datasets; policies that read any search space, on other spaces, too. It
-may be stopped at any time, and goes on where it stopped. ``--page`` only writes the page anew from
+Evaluates the runs of a sweep of ``train.py`` (the page says which) on held-out datasets, beside random search, random
+walks and portfolios that learned from the same training datasets; those that were trained on all of them on validation
+datasets, too, which say who is the best; policies that read any search space, on other spaces. It may be stopped at any
+time, and goes on where it stopped. ``--page`` only writes the page anew from
 ``docs/studies/data``.
 """
 
@@ -24,7 +25,7 @@ from agents.study import WALK, play, regret_rows, write_results
 from agents.study_runs import StudyRun, find_runs, run_facts
 from agents.subset_portfolios import play_portfolios, portfolio_run
 from agents.transfer_runs import Cell, Plan, common_environment, matched
-from agents.transfer_study_page import NAME, write_page
+from agents.transfer_study_page import NAME, VALIDATION, write_page
 from agents.versions import versions
 from hpo_gym.errors import DataMissingError, HPOGymError, require_integer
 from hpo_gym.evaluation import CellStore, RecordTable, chosen_trials
@@ -60,7 +61,8 @@ class _Evaluation:
     def rows(self, plan: Plan) -> Iterator[pd.DataFrame]:
         """Yield the regret of everyone on every test dataset of every space."""
         for space in plan.spaces:
-            yield self._played(space, [cell for cell in self.runs if cell.space == space], ["random"])
+            cells = [cell for cell in self.runs if cell.space == space]
+            yield self._played(space, "test", cells, ["random", WALK, *plan.untrained])
             # Of a space whose runs are all missing there is no subset, either.
             if any(cell.space == space for cell in self.runs):
                 yield self._portfolios(space)
@@ -68,14 +70,22 @@ class _Evaluation:
             cells = [cell for cell in self.runs if cell.space != space and not cell.datasets]
             cells = [cell for cell in cells if find_agent(cell.agent).agent.any_space]
             if cells:
-                yield self._played(space, [], [WALK] if space in plan.spaces else ["random", WALK])
+                if space not in plan.spaces:
+                    yield self._played(space, "test", [], ["random", WALK])
                 yield self._from_other_spaces(space, cells)
 
-    def _played(self, space: str, cells: Sequence[Cell], agents: Sequence[str]) -> pd.DataFrame:
+    def validation_rows(self, plan: Plan) -> Iterator[pd.DataFrame]:
+        """Yield the regret on validation datasets of every Q-agent that the best is chosen from."""
+        for space in plan.spaces:
+            cells = [cell for cell in self.runs if cell.space == space and not cell.datasets]
+            if cells or plan.untrained:
+                yield self._played(space, "val", cells, plan.untrained)
+
+    def _played(self, space: str, split: str, cells: Sequence[Cell], agents: Sequence[str]) -> pd.DataFrame:
         with self._store(space) as store, EvaluationDisplay(make_console()) as display:
             played = play(
                 dataclasses.replace(self.env, space=space),
-                "test",
+                split,
                 runs=[self.runs[cell] for cell in cells],
                 agents=agents,
                 repetitions=self.options.repetitions,
@@ -148,10 +158,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "agents": "trained agents",
         "spaces": "spaces they are trained on",
         "targets": "spaces to test on those policies that read any space",
+        "subset_agents": "agents that are trained on fewer datasets, too; those of --agents among",
+        "subset_spaces": "spaces where they are; those of --spaces among",
+        "untrained": "Q-agents that need no training",
     }
     for name, what in several.items():
-        chosen = getattr(usual, name)
-        parser.add_argument(f"--{name}", nargs="+", default=chosen, help=f"{what} ({' '.join(chosen)})")
+        chosen, subset = getattr(usual, name), name.startswith("subset")
+        parser.add_argument(
+            "--" + name.replace("_", "-"),
+            nargs="*" if subset or name == "untrained" else "+",
+            default=None if subset else chosen,
+            help=f"{what} ({' '.join(chosen)})",
+        )
     sizes = " ".join(map(str, usual.sizes))
     parser.add_argument(
         "--sizes", nargs="*", type=int, default=usual.sizes, help=f"training datasets, beside all of them ({sizes})"
@@ -180,9 +198,7 @@ def _evaluate(options: argparse.Namespace, command: str) -> None:
 
     for name in ("repetitions", "budget", "workers"):
         require_integer(f"--{name}", getattr(options, name), 1)
-    plan = Plan(
-        tuple(options.agents), tuple(options.spaces), tuple(options.targets), tuple(options.sizes), options.seeds
-    )
+    plan = _plan(options)
     everything = find_runs(options.runs).finished
     found = matched([run for run in everything if run.config.agent_name in plan.agents and run.space in plan.spaces])
     if not found:
@@ -209,15 +225,20 @@ def _evaluate(options: argparse.Namespace, command: str) -> None:
     if others:
         print(f"{len(others)} run(s) are not part of the study: {', '.join(others)}", file=sys.stderr)
     evaluation = _Evaluation(runs, training, options)
-    rows = pd.concat(list(evaluation.rows(plan)), ignore_index=True)
-    texts = ["space", "agent", "trained_on", "task"]
-    rows = rows.astype(dict.fromkeys(texts, "category") | dict.fromkeys(("datasets", "seed"), "int32"))
+    texts = dict.fromkeys(("space", "agent", "trained_on", "task"), "category")
+    kinds = texts | dict.fromkeys(("datasets", "seed"), "int32")
+    rows, validated = (
+        pd.concat(list(parts), ignore_index=True).astype(kinds)
+        for parts in (evaluation.rows(plan), evaluation.validation_rows(plan))
+    )
     facts = {
         "command": command,
         "agents": list(plan.agents),
+        "untrained": list(plan.untrained),
         "spaces": list(plan.spaces),
         "training": training,
         "trials": list(evaluation.trials),
+        "seeds": plan.seeds,
         "repetitions": options.repetitions,
         "missing": missing,
         "steps": {cell.agent: int(run.config.agent.total_steps) for cell, run in runs.items()},
@@ -227,7 +248,26 @@ def _evaluate(options: argparse.Namespace, command: str) -> None:
         "trained_with": run_facts(list(runs.values())),
         "evaluated_with": versions(),
     }
-    write_results(options.documents / "studies" / "data", NAME, {NAME: rows}, facts)
+    write_results(options.documents / "studies" / "data", NAME, {NAME: rows, VALIDATION: validated}, facts)
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    """Return the plan of a command line; of agents and spaces that it leaves out nothing is trained on subsets."""
+    usual = Plan()
+
+    def chosen(given: Sequence[str] | None, default: Sequence[str], among: Sequence[str]) -> tuple[str, ...]:
+        return tuple(name for name in default if name in among) if given is None else tuple(given)
+
+    return Plan(
+        tuple(options.agents),
+        tuple(options.spaces),
+        tuple(options.targets),
+        tuple(options.sizes),
+        chosen(options.subset_agents, usual.subset_agents, options.agents),
+        chosen(options.subset_spaces, usual.subset_spaces, options.spaces),
+        tuple(options.untrained),
+        options.seeds,
+    )
 
 
 def _training_datasets(env: EnvironmentConfig, space: str) -> int:

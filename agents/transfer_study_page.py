@@ -1,4 +1,7 @@
-"""The transfer study as a page: figure, tables and answers made of ``docs/studies/data/transfer.parquet``."""
+"""The transfer study as a page: figure, tables and answers made of ``docs/studies/data/transfer*.parquet``.
+
+The distance to strong methods is that to the curves of the leaderboard, ``docs/leaderboard/curves.parquet``.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agents.leaderboard_page import read_curves
 from agents.study import WALK, read_results
 from agents.transfer_figure import transfer_figure
 from agents.transfer_series import RANDOM, SIGNIFICANT, SpaceSeries
+from agents.transfer_study_best import best_agents, best_tables
 from hpo_gym.documents import fill_page, markdown_table
 from hpo_gym.errors import DataMissingError
 from hpo_gym.evaluation import PairedTest, save_figure
@@ -17,10 +22,10 @@ from hpo_gym.evaluation.style import p_value_text, plural
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["NAME", "tables", "write_page"]
+__all__ = ["NAME", "VALIDATION", "tables", "write_page"]
 
-#: Of the study, its page and its data.
-NAME = "transfer"
+#: Of the study, its page and its data; of its data on validation datasets.
+NAME, VALIDATION = "transfer", "transfer-validation"
 
 _COMMAND = "python -m agents.transfer_study"
 
@@ -32,7 +37,7 @@ def write_page(documents: Path) -> Path:
         documents: The folder ``docs``.
 
     Raises:
-        DataMissingError: If there are no data, or no page.
+        DataMissingError: If there are no data, no leaderboard, or no page.
         DataIntegrityError: If the data are not what was written.
         InvalidSettingError: If the page cannot be filled.
     """
@@ -41,19 +46,32 @@ def write_page(documents: Path) -> Path:
     frames, facts = read_results(folder / "data", NAME, _COMMAND)
     if not page.is_file():
         raise DataMissingError(f"There is no {page}: its text is part of the repository.")
-    made = tables(frames[NAME], facts)
-    spaces = _spaces(frames[NAME], facts)
-    save_figure(transfer_figure(list(spaces.values()), facts["trials"][-1]), folder / "figures" / NAME)
+    made = tables(frames[NAME], frames[VALIDATION], read_curves(documents), facts)
+    spaces = list(_spaces(frames[NAME], facts).values())
+    # Where everybody was trained on everything there is no line to draw.
+    drawn = [space for space in spaces if any(0 < series.datasets < space.training for series in space.series)]
+    save_figure(transfer_figure(drawn or spaces, facts["trials"][-1]), folder / "figures" / NAME)
     fill_page(page, made)
     return page
 
 
-def tables(frame: pd.DataFrame, facts: Mapping[str, Any]) -> dict[str, Callable[[], str]]:
-    """Return the makers of everything between markers, by name."""
+def tables(
+    frame: pd.DataFrame, validation: pd.DataFrame, leaderboard: pd.DataFrame, facts: Mapping[str, Any]
+) -> dict[str, Callable[[], str]]:
+    """Return the makers of everything between markers, by name.
+
+    Args:
+        frame: Regrets on test datasets.
+        validation: Regrets on validation datasets, of who was trained on all training datasets.
+        leaderboard: As :func:`~agents.leaderboard_page.read_curves` returns it.
+        facts: What they were made with.
+    """
     spaces = _spaces(frame, facts)
+    trial = facts["trials"][-1]
     return {
         "transfer_status": lambda: _status(facts),
-        "transfer_answers": lambda: "\n\n".join(_answer(space, facts) for space in spaces.values()),
+        "transfer_answers": lambda: "\n\n".join([_headline(spaces), *(_answer(space) for space in spaces.values())]),
+        "transfer_best": lambda: best_tables(best_agents(frame, validation, leaderboard, facts), trial),
         "transfer_figure": lambda: _figure(facts),
         "transfer_tables": lambda: "\n\n".join(_table(space, facts) for space in spaces.values()),
         "transfer_zero_shot": lambda: _zero_shot(frame, facts),
@@ -79,13 +97,34 @@ def _status(facts: Mapping[str, Any]) -> str:
         if every
         else "The last policy of a run is kept: nothing but its training datasets decides what it is."
     )
-    lines = [f"Transitions per run: {steps}; {repeated}. {kept}"]
+    runs = f"{plural(facts['seeds'], 'training seed')}, each with a subset of its own where not all datasets are used"
+    lines = [f"{runs}; transitions per run: {steps}; {repeated}. {kept}"]
     if missing:
         lines.append(f"**Not complete**: {plural(len(missing), 'run')} missing: {'; '.join(missing)}.")
     return "\n\n".join(lines)
 
 
-def _answer(space: SpaceSeries, facts: Mapping[str, Any]) -> str:
+def _headline(spaces: Mapping[str, SpaceSeries]) -> str:
+    """Return in how many spaces each agent is better than its references, trained on all datasets."""
+    random: dict[str, list[str]] = {}
+    portfolio: dict[str, list[str]] = {}
+    for space in spaces.values():
+        for series in space.trained:
+            if series.datasets == space.training:
+                random.setdefault(series.agent, []).append(_verdict(space.against_random[series.label]))
+                rival = space.against_portfolio.get(series.label)
+                portfolio.setdefault(series.agent, []).append(_verdict(rival) if rival else "without")
+    lines = ["Trained on all training datasets of a space:", ""]
+    for agent, verdicts in random.items():
+        counted = [
+            f"better than {rival} in {words.count('better than')} and worse in {words.count('worse than')}"
+            for rival, words in (("random search", verdicts), ("the portfolio of the same datasets", portfolio[agent]))
+        ]
+        lines.append(f"* `{agent}`, in {plural(len(verdicts), 'space')}: {', '.join(counted)}.")
+    return "\n".join(lines)
+
+
+def _answer(space: SpaceSeries) -> str:
     """Return what the numbers of a space say, in words."""
     final = [series for series in space.trained if series.datasets == space.training]
     counts = f"{plural(space.training, 'training dataset')}, {plural(space.tests, 'test dataset')}"
@@ -187,8 +226,8 @@ def _zero_shot(frame: pd.DataFrame, facts: Mapping[str, Any]) -> str:
     """Return the table of policies on spaces that they were not trained on, and what it says."""
     rows: list[list[object]] = []
     verdicts: dict[str, list[str]] = {RANDOM: [], WALK: []}
-    # Only where somebody came from another space is there a random walk to compare with.
-    for space in sorted(set(frame.loc[frame["agent"] == WALK, "space"])):
+    foreign_rows = (frame["trained_on"] != "") & (frame["trained_on"].astype(str) != frame["space"].astype(str))
+    for space in sorted(set(frame.loc[foreign_rows, "space"])):
         board = SpaceSeries.of_other_spaces(frame, space, facts["training"], facts["trials"])
         for series in board.series:
             tests = {RANDOM: board.against_random.get(series.label), WALK: board.against_walk.get(series.label)}

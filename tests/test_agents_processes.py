@@ -33,6 +33,7 @@ class Killed:
 
     runs: Path
     signals: dict[str, int]
+    printed: str
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +49,14 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return Killed(runs, json.loads(done.stdout.splitlines()[-1]))
+    return Killed(runs, json.loads(done.stdout.splitlines()[-1]), done.stderr)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", trainable_names())
 def test_a_training_that_another_process_began_and_was_killed_in_ends_with_the_same_bits(here, killed, name):
     """What one agent leaves behind in this process must not reach the next: over there no other came before."""
-    assert killed.signals[name] == signal.SIGKILL, "it ended before it was killed"
+    assert killed.signals[name] == signal.SIGKILL, f"it ended before it was killed: {killed.printed}"
     folder = resume_training(killed.runs / name)
     assert folder.finished
     assert policy_digest(folder.path) == here[name]

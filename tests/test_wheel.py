@@ -30,14 +30,16 @@ played = {}
 for name in hpo_gym.registered_ids():
     if "YAHPO" in name:
         continue
-    env = gym.make(name, budget=5)
+    # One warm worker for all real trainings: another one would import scikit-learn once more.
+    options = {"source_options": {"workers": 1}} if "Live" in name else {}
+    env = gym.make(name, budget=5, **options)
     env.reset(seed=0)
     total, done = 0.0, False
     env.action_space.seed(0)
     while not done:
         _, reward, done, _, _ = env.step(env.action_space.sample())
         total += reward
-    envs = gym.make_vec(name, num_envs=3, budget=5)
+    envs = gym.make_vec(name, num_envs=3, budget=5, **options)
     envs.reset(seed=0)
     envs.step(envs.action_space.sample())
     played[name] = total

@@ -21,10 +21,10 @@ from agents.grpo_study_page import ALONE, COMMAND, NAME, write_page
 from agents.policy_alone import policy_alone
 from agents.progress import EvaluationDisplay, make_console
 from agents.shipped_policies import load_shipped
-from agents.study import read_results, with_other_spaces, write_results
+from agents.study import require_same_repetitions, with_other_spaces, write_results
 from agents.study_command import with_exit_status
 from agents.versions import versions
-from hpo_gym.errors import DataMissingError, InvalidSettingError, unknown_name
+from hpo_gym.errors import DataMissingError, unknown_name
 from hpo_gym.evaluation import CellStore, Contender, regret_curves
 
 __all__ = ["main"]
@@ -70,19 +70,6 @@ def _policy_alone(space: str) -> Contender:
     return policy_alone(trained.agent, ALONE)
 
 
-def _require_same_repetitions(folder: Path, spaces: Sequence[str], seeds: int) -> None:
-    """Refuse repetitions that rows of other spaces, which stay, do not have: the page knows one number."""
-    if not (folder / f"{NAME}.json").is_file():
-        return
-    tables, facts = read_results(folder, NAME, COMMAND)
-    others = sorted(set(tables[NAME]["space"]) - set(spaces))
-    if others and facts["seeds"] != seeds:
-        raise InvalidSettingError(
-            f"--seeds {seeds}: {', '.join(others)} in {folder} were played with {facts['seeds']} repetitions. Give "
-            f"--seeds {facts['seeds']}, or play all spaces."
-        )
-
-
 @with_exit_status
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; return the exit status."""
@@ -100,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise unknown_name("search space", name, _SPACES)
     if not options.page:
         folder = options.documents / "studies" / "data"
-        _require_same_repetitions(folder, options.spaces, options.seeds)
+        require_same_repetitions(folder, NAME, COMMAND, options.spaces, options.seeds)
         frames = [pd.DataFrame(play(space, options.seeds, options.output)) for space in options.spaces]
         rows = with_other_spaces(pd.concat(frames, ignore_index=True), folder, NAME, COMMAND)
         # The page shows spaces in the order of the rows.

@@ -27,7 +27,7 @@ from agents.random_search import RandomSearch, RandomSearchConfig
 from agents.run_folder import RunFolder
 from agents.study_runs import StudyRun
 from hpo_gym.envs import HPOVectorEnv
-from hpo_gym.errors import DataIntegrityError, DataMissingError
+from hpo_gym.errors import DataIntegrityError, DataMissingError, InvalidSettingError
 from hpo_gym.evaluation import CellStore, Contender, RecordTable, RegretCurves, regret_curves
 from hpo_gym.evaluation.run import Progress
 from hpo_gym.sources.bundle_files import sha256, write_atomic
@@ -44,6 +44,7 @@ __all__ = [
     "play",
     "read_results",
     "regret_rows",
+    "require_same_repetitions",
     "with_other_spaces",
     "write_results",
 ]
@@ -243,3 +244,28 @@ def with_other_spaces(new: pd.DataFrame, folder: Path, name: str, command: str) 
         return new
     before = read_results(folder, name, command)[0][name]
     return pd.concat([before[~before["space"].isin(set(new["space"]))], new], ignore_index=True)
+
+
+def require_same_repetitions(folder: Path, name: str, command: str, spaces: Sequence[str], seeds: int) -> None:
+    """Refuse repetitions that the kept rows of other spaces do not have: the page of a study knows one number.
+
+    Args:
+        folder: ``docs/studies/data``.
+        name: Of the study, and of its table; its facts hold ``seeds``.
+        command: What makes it, for messages.
+        spaces: What is played now.
+        seeds: Repetitions.
+
+    Raises:
+        InvalidSettingError: If rows that stay have others.
+        DataIntegrityError: If a file is another one than was written.
+    """
+    if not (folder / f"{name}.json").is_file():
+        return
+    tables, facts = read_results(folder, name, command)
+    others = sorted(set(tables[name]["space"]) - set(spaces))
+    if others and facts["seeds"] != seeds:
+        raise InvalidSettingError(
+            f"--seeds {seeds}: {', '.join(others)} in {folder} were played with {facts['seeds']} repetitions. Give "
+            f"--seeds {facts['seeds']}, or play all spaces."
+        )

@@ -23,7 +23,7 @@ from agents.grpo_universal import UniversalGRPO
 from agents.policy_alone import policy_alone
 from agents.problem import Problem
 from agents.progress import EvaluationDisplay, make_console
-from agents.study import with_other_spaces, write_results
+from agents.study import require_same_repetitions, with_other_spaces, write_results
 from agents.study_command import with_exit_status
 from agents.universal_study_page import ALONE, COMMAND, NAME, SPACES, write_page
 from agents.versions import versions
@@ -102,6 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in options.spaces:
         if name not in SPACES:
             raise unknown_name("search space", name, SPACES)
+    if not options.page:
+        require_same_repetitions(folder, NAME, COMMAND, options.spaces, options.seeds)
     for name in () if options.page else options.spaces:
         rows = play(name, options.runs / f"without-{name}", options.seeds, options.output, options.workers)
         rows = with_other_spaces(rows, folder, NAME, COMMAND)

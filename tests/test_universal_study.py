@@ -74,8 +74,11 @@ def test_a_policy_that_knows_the_space_is_refused_and_no_page_is_touched(tmp_pat
         play("lcbench", folder, 1, tmp_path / "cells")
     before = (documents / "studies" / "universal.md").read_text()
     given = ["--spaces", "lcbench", "--runs", str(tmp_path / "runs"), "--documents", str(documents)]
-    assert main([*given, "--output", str(tmp_path / "cells")]) == 2
+    assert main([*given, "--output", str(tmp_path / "cells"), "--seeds", "4"]) == 2
     assert "trained on 'lcbench'" in capsys.readouterr().err
+    given[given.index("--documents") + 1 :] = [str(documents), "--seeds", "3"]
+    assert main(given) == 2
+    assert "--seeds 4" in capsys.readouterr().err
     assert main(["--spaces", "lcbenchh", "--documents", str(documents)]) == 2
     assert "lcbench" in capsys.readouterr().err
     assert (documents / "studies" / "universal.md").read_text() == before

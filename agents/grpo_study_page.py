@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from agents.grpo_study_figure import regret_panels
 from agents.leaderboard_page import read_curves
 from agents.study import mean_curves, read_results
+from agents.winners_study_page import winners_tables
 from hpo_gym.documents import fill_page, markdown_table
 from hpo_gym.evaluation import bootstrap_interval, pairwise_tests, save_figure
 from hpo_gym.evaluation.curves import RegretCurves
@@ -85,6 +86,7 @@ def write_page(documents: Path) -> str:
         "grpo_search": lambda: _search(spaces),
         "grpo_figure": lambda: "![Regret against evaluations, a panel for each search space](figures/grpo.png)",
         "grpo_made": lambda: _made(facts),
+        "winners": lambda: winners_tables(folder / "data"),
     }
     return fill_page(folder / f"{NAME}.md", tables)
 

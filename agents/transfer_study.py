@@ -22,12 +22,13 @@ from agents.environments import EnvironmentConfig, make_environment
 from agents.progress import EvaluationDisplay, make_console
 from agents.registry import find_agent
 from agents.study import WALK, play, regret_rows, write_results
+from agents.study_command import with_exit_status
 from agents.study_runs import StudyRun, find_runs, run_facts
 from agents.subset_portfolios import play_portfolios, portfolio_run
 from agents.transfer_runs import Cell, Plan, common_environment, matched
 from agents.transfer_study_page import NAME, VALIDATION, write_page
 from agents.versions import versions
-from hpo_gym.errors import DataMissingError, HPOGymError, require_integer
+from hpo_gym.errors import DataMissingError, require_integer
 from hpo_gym.evaluation import CellStore, RecordTable, chosen_trials
 
 if TYPE_CHECKING:
@@ -148,7 +149,8 @@ class _Evaluation:
         return rows[["space", "agent", "trained_on", "datasets", "seed", "task", "regret"]]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@with_exit_status
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m agents.transfer_study", description=__doc__)
     parser.add_argument("--page", action="store_true", help="evaluate nothing; only write the page")
@@ -183,14 +185,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=Path("evaluations/transfer"), help="played episodes")
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(given)
-    try:
-        if not options.page:
-            _evaluate(options, shlex.join(["python", "-m", "agents.transfer_study", *given]))
-        print(write_page(options.documents))
-    except (HPOGymError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    if not options.page:
+        _evaluate(options, shlex.join(["python", "-m", "agents.transfer_study", *given]))
+    print(write_page(options.documents))
 
 
 def _evaluate(options: argparse.Namespace, command: str) -> None:

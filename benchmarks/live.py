@@ -34,6 +34,7 @@ from hpo_gym.tasks.ref import TaskRef
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "live_isolation.md"
 LIMITS = Limits(seconds=60.0, memory=2048)
 DATASET = "sklearn:wine"
+# Environments in the scaling table, where nothing else is said.
 ROWS = 8
 OVERHEAD_TITLES = ("objective", "calls", "in the objective, median ms", "overhead, median ms", "95 %, ms")
 LEAK_TITLES = ("after", "resident memory, MB", "open files", "threads", "processes")
@@ -112,28 +113,28 @@ def dask_cluster() -> Iterator[ExecutorSettings]:
         close_executors()
 
 
-def player(objective: Any, settings: ExecutorSettings, steps: int) -> Callable[[], float]:
+def player(objective: Any, settings: ExecutorSettings, steps: int, rows: int) -> Callable[[], float]:
     """Return what plays random configurations in a vector environment, and returns its evaluations per second."""
     space = preset_objective("svm", DATASET).space
     metrics = (Metric("accuracy", False, 0.0, 1.0),)
     suite = live_suite("svm", space, {TaskRef("custom", DATASET): objective}, metrics, executor=settings)
-    env = HPOVectorEnv(ROWS, source=suite, split="all", action="continuous", budget=10**6)
+    env = HPOVectorEnv(rows, source=suite, split="all", action="continuous", budget=10**6)
     draws = generator(0, "benchmark", str(settings))
     env.reset(seed=0)
     # Every worker imports its libraries and reads its data here.
     for _ in range(4):
-        env.step(torch.rand(ROWS, 2, generator=draws))
+        env.step(torch.rand(rows, 2, generator=draws))
 
     def play() -> float:
         begun = time.perf_counter()
         for _ in range(steps):
-            env.step(torch.rand(ROWS, 2, generator=draws))
-        return ROWS * steps / (time.perf_counter() - begun)
+            env.step(torch.rand(rows, 2, generator=draws))
+        return rows * steps / (time.perf_counter() - begun)
 
     return play
 
 
-def scaling(steps: int, turns: int) -> list[list[str]]:
+def scaling(steps: int, turns: int, rows: int) -> list[list[str]]:
     """Return the rows of the last table."""
     rows = []
     with dask_cluster() as dask:
@@ -143,7 +144,7 @@ def scaling(steps: int, turns: int) -> list[list[str]]:
             "dask, 2 workers": dask,
         }
         for what, objective in (("waits 50 ms", wait), (f"`svm` on {DATASET}", preset_objective("svm", DATASET))):
-            play = {name: player(objective, settings, steps) for name, settings in kinds.items()}
+            play = {name: player(objective, settings, steps, rows) for name, settings in kinds.items()}
             speeds: dict[str, list[float]] = {name: [] for name in kinds}
             for _ in range(turns):
                 for name in kinds:
@@ -166,13 +167,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a tenth of the calls, two turns")
     parser.add_argument("--write-docs", action="store_true", help=f"replace the tables of {PAGE.name}")
+    parser.add_argument("--rows", type=int, default=ROWS, help=f"environments in the scaling table (default: {ROWS})")
     options = parser.parse_args()
     calls, steps, turns = (100, 5, 2) if options.quick else (1000, 20, 7)
     overhead, leaks = isolation(calls)
     show(OVERHEAD_TITLES, overhead, "Isolation in a warm worker")
     show(LEAK_TITLES, leaks, "What is left in this process")
-    scaled = scaling(steps, turns)
-    show(SCALING_TITLES, scaled, f"A vector environment of {ROWS} rows")
+    scaled = scaling(steps, turns, options.rows)
+    show(SCALING_TITLES, scaled, f"A vector environment of {options.rows} rows")
     if options.write_docs:
         tables = ((OVERHEAD_TITLES, overhead, 1), (LEAK_TITLES, leaks, 1), (SCALING_TITLES, scaled, 2))
         text = "\n\n".join(markdown_table(*table) for table in tables)

@@ -136,7 +136,7 @@ def player(objective: Any, settings: ExecutorSettings, steps: int, rows: int) ->
 
 def scaling(steps: int, turns: int, rows: int) -> list[list[str]]:
     """Return the rows of the last table."""
-    rows = []
+    table: list[list[str]] = []
     with dask_cluster() as dask:
         kinds = {
             "local, 1 worker": ExecutorSettings(workers=1, limits=LIMITS),
@@ -149,8 +149,8 @@ def scaling(steps: int, turns: int, rows: int) -> list[list[str]]:
             for _ in range(turns):
                 for name in kinds:
                     speeds[name].append(play[name]())
-            rows += [[what, *row] for row in _compared(speeds)]
-    return rows
+            table += [[what, *row] for row in _compared(speeds)]
+    return table
 
 
 def _compared(speeds: dict[str, list[float]]) -> Iterator[list[str]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
@@ -15,6 +17,14 @@ torch.set_num_threads(1)
 # No deadline: a shared machine makes single examples slow for reasons of its own.
 settings.register_profile("hpo_gym", deadline=None, derandomize=True)
 settings.load_profile("hpo_gym")
+
+
+@pytest.fixture(autouse=True)
+def same_global_generators() -> None:
+    """Begin every test alike: what a test draws from a global generator does not depend on the tests before it."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ Evaluates the trained policies of one sweep of ``train.py`` on training and on h
     python train.py -m agent=dqn \\
         agent.exploration=epsilon_greedy,softmax,softmax_scaled,ucb,count_ucb,thompson,noisy \\
         env.space=rpart,xgboost,ranger,lcbench 'seed=range(10)' \\
-        agent.total_steps=200000 validate_every=20000 log_every=5000 runs=runs/exploration
+        agent.total_steps=100000 validate_every=20000 log_every=5000 runs=runs/exploration
 
 Two shells may share it: ``'seed=range(5)'`` in one, ``'seed=range(5,10)'`` in the other. This command may be stopped at
 any time and goes on where it stopped. ``--page`` only writes the page anew from ``docs/studies/data/``.
@@ -31,7 +31,7 @@ from agents.study import WALK, play, regret_rows, write_results
 from agents.study_command import with_exit_status
 from agents.study_runs import StudyRun, find_runs, learning_curve, require_alike, run_facts, settings_of
 from agents.versions import versions
-from hpo_gym.errors import DataMissingError, InvalidSettingError, unknown_name
+from hpo_gym.errors import DataMissingError, InvalidSettingError, require_names
 from hpo_gym.evaluation import CellStore
 
 if TYPE_CHECKING:
@@ -88,9 +88,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _evaluate(options: argparse.Namespace, given: Sequence[str]) -> None:
-    for name in options.policies:
-        if name not in EXPLORATIONS:
-            raise unknown_name("exploration policy", name, EXPLORATIONS)
+    require_names("exploration policy", options.policies, EXPLORATIONS)
     for name, value in (("seeds", options.seeds), ("repetitions", options.repetitions)):
         if value < 1:
             raise InvalidSettingError(f"--{name} {value} must be at least 1.")

@@ -17,6 +17,7 @@ from agents.command_line import run_command, store
 from agents.environments import ENVIRONMENTS, EnvironmentConfig, preset, space_name
 from agents.experiment import ExperimentConfig, build, resume_training, run_training
 from agents.overrides import Overrides
+from agents.processes import is_first_process
 from agents.registry import AGENTS, MODEL_TRAININGS, trainable_names
 from agents.run_folder import RunFolder
 from agents.spg_run import SPGRun, is_spg_run, resume_spg, run_spg
@@ -47,6 +48,9 @@ Settings (key=value):
                      validation_seeds: repetitions per dataset
   checkpoint_every   transitions between checkpoints; keep_checkpoints: how many stay
   log_every          transitions between points in TensorBoard; tensorboard=false writes none
+
+torchrun --nproc-per-node 2 train.py agent=grpo ... trains one policy in several processes or on several GPUs
+(agents grpo and grpo_universal; docs/agents/grpo.md).
 
 agent=spg tunes a network within its own training: agent.task says on what, agent.epochs how long. It has no
 environment, so that env.*, checkpoint_every, log_every, validate_every and validation_seeds are refused.
@@ -110,6 +114,8 @@ def train(config: DictConfig, overrides: Overrides) -> None:
         agent = build(agent_class, values.pop("agent"), "agent setting")
         network = isinstance(agent, SPGConfig)
         folder = _train_network(agent, values, overrides) if network else _train_agent(agent, values, overrides)
+    if not is_first_process():
+        return
     state = "finished" if folder.finished else "stopped"
     use = f"its errors are in {folder.path / 'result.json'}" if network else _EVALUATE.format(folder.path)
     print(f"{state}: {folder.path}  ({use})")

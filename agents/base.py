@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from agents.problem import Problem
+from agents.processes import Processes
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError
 from hpo_gym.mdp.actions import GridChoice, GridStep
@@ -207,13 +208,17 @@ class TrainableAgent(Agent):
         config, interface, seed, device: As for :class:`Agent`.
     """
 
+    #: Whether several processes can train one policy (:mod:`agents.processes`).
+    many_processes: ClassVar[bool] = False
     #: Settings of the environment that it is trained with where the configuration names no reward.
     training_rules: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, config: Any, interface: Interface, seed: int = 0, device: torch.device | str = "cpu") -> None:
         super().__init__(config, interface, seed, device)
-        #: Transitions made by :meth:`train` so far.
+        #: Transitions made by :meth:`train` so far, in all processes.
         self.steps = 0
+        #: Who trains.
+        self.processes = Processes()
 
     @property
     def training_spaces(self) -> tuple[str, ...]:
@@ -223,6 +228,19 @@ class TrainableAgent(Agent):
     def environments(self, env: HPOVectorEnv) -> Sequence[HPOVectorEnv]:
         """Return the environments that training plays, that of the run first; the same ones for the same ``env``."""
         return [env]
+
+    def join(self, processes: Processes) -> None:
+        """Train with other processes from now on; called before training, or the restoring of a state, begins.
+
+        Raises:
+            InvalidSettingError: If the agent trains in one process.
+        """
+        if processes.size > 1 and not self.many_processes:
+            raise InvalidSettingError(
+                f"Agent {self.name!r} trains in one process, and torchrun started {processes.size}. Start train.py "
+                "with python instead."
+            )
+        self.processes = processes
 
     @abstractmethod
     def train(self, env: HPOVectorEnv, callback: Callback) -> None:

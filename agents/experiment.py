@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from agents.base import Interface, TrainableAgent
 from agents.configuration import ExperimentConfig, build, plain
 from agents.environments import EnvironmentConfig, is_live, make_environment, suited
 from agents.interruption import Interruption
+from agents.processes import OTHERS, is_first_process, join_processes
 from agents.progress import TrainingDisplay, make_console
 from agents.recorder import Recorder
 from agents.registry import MODEL_TRAININGS, find_agent, find_trainable
@@ -51,15 +53,15 @@ def run_training(config: ExperimentConfig, stop_after: int | None = None) -> Run
     """
     kind = find_trainable(config.agent_name)
     config = replace(config, env=_suited(config.env, kind))
-    env = make_environment(config.env)
-    agent = _make_agent(config, env)
-    validation = _validation(config, env)
+    env, agent = _begin(config)
     path = Path(config.runs) / (config.name or f"{config.agent_name}-{env.suite.name}-seed{config.seed}")
-    with one_trainer(path):
+    env.reset(seed=agent.processes.seed(config.seed))
+    first = is_first_process()
+    with one_trainer(path) if first else nullcontext():
         provenance = {"suite": f"{env.suite.spec.source}:{env.suite.name}", **env.suite.spec.provenance}
-        folder = RunFolder.create(path, config.to_mapping(), provenance, config.overwrite)
-        env.reset(seed=config.seed)
-        _train(config, agent, env, folder, validation, stop_after, None)
+        values = config.to_mapping()
+        folder = RunFolder.create(path, values, provenance, config.overwrite) if first else RunFolder(path)
+        _train(config, agent, env, folder, stop_after, None)
     return folder
 
 
@@ -77,30 +79,41 @@ def resume_training(path: str | Path, stop_after: int | None = None) -> RunFolde
     folder = RunFolder.open(Path(path))
     if folder.finished and folder.has_policy:
         return folder
-    with one_trainer(folder.path):
-        folder.remove_leftovers()
+    with one_trainer(folder.path) if is_first_process() else nullcontext():
         config = _config(folder)
         checkpoint = folder.latest_checkpoint()
         if folder.finished:
-            _write_policy_again(folder, config, checkpoint)
+            if is_first_process():
+                folder.remove_leftovers()
+                _write_policy_again(folder, config, checkpoint)
             return folder
-        env = make_environment(config.env)
+        env, agent = _begin(config)
         folder.require_same_data(env.suite.spec.provenance)
-        agent = _make_agent(config, env)
-        validation = _validation(config, env)
         if checkpoint is None:
             message = f"{folder.path}: no checkpoint yet: starting anew"
             make_console().print(message, markup=False, highlight=False, soft_wrap=True)
-            env.reset(seed=config.seed)
+            env.reset(seed=agent.processes.seed(config.seed))
         else:
-            saved = checkpoint.content
             _interface(checkpoint, config).require_same(agent.interface)
+            mine = agent.processes.own(checkpoint.content, checkpoint.path)
             with fits(checkpoint, folder.path / "config.yaml"):
-                agent.load_state_dict(saved["state"])
-                env.load_state_dict(saved["environment"])
-                validation.load_state_dict(saved["validation"])
-        _train(config, agent, env, folder, validation, stop_after, checkpoint)
+                agent.load_state_dict(mine["state"])
+                env.load_state_dict(mine["environment"])
+        # Nobody may still be reading what is removed.
+        agent.processes.wait()
+        if is_first_process():
+            folder.remove_leftovers()
+        _train(config, agent, env, folder, stop_after, checkpoint)
     return folder
+
+
+def _begin(config: ExperimentConfig) -> tuple[HPOVectorEnv, TrainableAgent]:
+    """Return environment and agent of this process."""
+    processes = join_processes()
+    env = make_environment(replace(config.env, device=processes.device(config.env.device)))
+    agent = find_trainable(config.agent_name)(config.agent, Interface.of(env), config.seed, env.device)
+    agent.join(processes)
+    return env, agent
 
 
 def load_trained(path: str | Path, device: torch.device | str = "cpu") -> TrainedAgent:
@@ -150,10 +163,6 @@ def _suited(env: EnvironmentConfig, agent: type[TrainableAgent]) -> EnvironmentC
     return chosen
 
 
-def _make_agent(config: ExperimentConfig, env: HPOVectorEnv) -> TrainableAgent:
-    return find_trainable(config.agent_name)(config.agent, Interface.of(env), config.seed, env.device)
-
-
 def _load_agent(
     folder: RunFolder, config: ExperimentConfig, saved: Saved, device: torch.device | str
 ) -> TrainableAgent:
@@ -165,8 +174,8 @@ def _load_agent(
 
 
 def _validation(config: ExperimentConfig, env: HPOVectorEnv) -> Validation:
-    learns = find_trainable(config.agent_name).learns
-    return Validation(env, config.validate_every if learns else 0, config.validation_seeds, config.seed)
+    measured = find_trainable(config.agent_name).learns and is_first_process()
+    return Validation(env, config.validate_every if measured else 0, config.validation_seeds, config.seed)
 
 
 def _interface(saved: Saved, config: ExperimentConfig) -> Interface:
@@ -201,10 +210,12 @@ def _train(
     agent: TrainableAgent,
     env: HPOVectorEnv,
     folder: RunFolder,
-    validation: Validation,
     stop_after: int | None,
     checkpoint: Saved | None,
 ) -> None:
+    """Train to the end, or until somebody asks to stop; the first of several processes writes what there is to keep."""
+    first, processes = is_first_process(), agent.processes
+    validation = _validation(config, env)
     total = int(agent.config.total_steps)
     done = agent.steps
     datasets = sorted(
@@ -224,21 +235,22 @@ def _train(
     next_checkpoint = (done // config.checkpoint_every + 1) * config.checkpoint_every
     stopped = False
     with (
-        Interruption() as interruption,
-        Recorder(folder.path, done, config.log_every, config.tensorboard) as recorder,
+        Interruption(repeated=processes.size > 1) as interruption,
+        Recorder(folder.path, done, config.log_every, config.tensorboard and first) as recorder,
         TrainingDisplay(title, total, done) as display,
     ):
         if checkpoint is not None:
             with fits(checkpoint, folder.path / "config.yaml"):
+                validation.load_state_dict(checkpoint.content["validation"])
                 recorder.load_state_dict(checkpoint.content["recorder"])
 
         def save_checkpoint(steps: int) -> None:
-            parts = {
-                "state": agent.state_dict(),
-                "environment": env.state_dict(),
-                "validation": validation.state_dict(),
-                "recorder": recorder.state_dict(),
-            }
+            own = {"state": agent.state_dict(), "environment": env.state_dict()}
+            others = processes.gather(own)
+            if not first:
+                return
+            parts: dict[str, Any] = {"validation": validation.state_dict(), "recorder": recorder.state_dict()}
+            parts |= {**own, OTHERS: others}
             folder.save_checkpoint(steps, {**identity, **parts}, config.keep_checkpoints)
 
         def callback(steps: int, logs: Mapping[str, float | Tensor], info: Mapping[str, Any]) -> bool:
@@ -247,7 +259,7 @@ def _train(
                 recorder.validated(steps, validation.measure(agent, steps))
             if recorder.add(steps, logs, info, display.steps_per_second(steps)) or display.outdated:
                 display.update(steps, recorder.figures)
-            asked = interruption.requested or (stop_after is not None and steps >= stop_after)
+            asked = processes.any(interruption.requested or (stop_after is not None and steps >= stop_after))
             stopped = asked and steps < total
             if steps >= next_checkpoint and steps < total and not stopped:
                 next_checkpoint = (steps // config.checkpoint_every + 1) * config.checkpoint_every
@@ -257,12 +269,14 @@ def _train(
         agent.train(env, callback)
         display.update(agent.steps, recorder.figures)
         save_checkpoint(agent.steps)
-        if not stopped:
+        if not stopped and first:
             folder.save_policy({**identity, "state": validation.best(agent)})
             result: dict[str, Any] = {"steps": agent.steps, "training_datasets": len(datasets), **recorder.figures}
             if validation.active:
                 result |= {"validation": validation.best_regret, "chosen_after_steps": validation.best_steps}
             folder.write_result(result)
+    # Nobody goes on to read what the first process may still be writing.
+    processes.wait()
     if interruption.requested:
         if stopped:
             how = f"continue with `python train.py resume={folder.path}`"

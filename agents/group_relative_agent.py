@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from agents.base import Callback, Interface, TrainableAgent, restore_generator
-from agents.group_relative import categorical_divergence, clipped_surrogate, group_advantages
+from agents.group_relative_learner import GroupRelativeLearner
 from agents.grpo_config import GroupRelativeConfig
 from agents.history_reader import HistoryReader, TokenLayout
+from agents.processes import Processes
 from agents.proposal_network import BinnedProposals
-from agents.rollout import Played, Rollout
-from agents.schedules import CosineSchedule
+from agents.rollout import Rollout
 from agents.trial_tokens import TrialHistory
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError
@@ -23,9 +23,6 @@ from hpo_gym.mdp.observations import Observation
 from hpo_gym.seeding import generator
 
 __all__ = ["GroupRelativeAgent"]
-
-_WARM_UP = 0.01
-_LAST_RATE = 0.05
 
 
 class GroupRelativeAgent(TrainableAgent):
@@ -41,6 +38,7 @@ class GroupRelativeAgent(TrainableAgent):
     """
 
     learns: ClassVar[bool] = True
+    many_processes: ClassVar[bool] = True
     action_kinds: ClassVar[tuple[str, ...]] = ("continuous",)
     observation_kinds: ClassVar[tuple[str, ...]] = ("history",)
     training_rules: ClassVar[Mapping[str, Any]] = {"reward": "log_regret", "reward_scale": "none"}
@@ -61,27 +59,28 @@ class GroupRelativeAgent(TrainableAgent):
                 f"Agent {self.name!r} chooses configurations, and no fidelity. Set env.multi_fidelity=false."
             )
         self.layout, self.network = layout, network.to(self.device)
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), config.learning_rate, weight_decay=config.weight_decay
-        )
-        self._learning_rate = CosineSchedule(config.learning_rate, config.total_steps, _LAST_RATE, _WARM_UP)
-        self.updates = 0
+        #: What improves the network, and what only that needs.
+        self.learner = GroupRelativeLearner(config, self.network, self.device)
         self._draws = generator(seed, "agent", "act", device=self.device)
         self._reader = HistoryReader(self.layout)
         self._rollout: Rollout | None = None
-        # Which environment is played, and by environment the begin of earlier trajectories, on whose states the
-        # policy is held.
+        # Which environment is played.
         self._playing = 0
-        self._earlier: dict[int, Played] = {}
         self._environments: Sequence[HPOVectorEnv] = ()
         # The state of an environment that is not the run's own, until training goes on.
         self._left: Mapping[str, Any] | None = None
+
+    def join(self, processes: Processes) -> None:
+        super().join(processes)
+        if processes.rank > 0:
+            # Equal weights, other episodes.
+            self._draws = generator(self.seed, "agent", "act", processes.rank, device=self.device)
 
     @torch.no_grad()
     def act(
         self, observation: Observation, mask: Tensor | None, draws: torch.Generator, explore: bool = False
     ) -> Tensor:
-        history = TrialHistory.of(observation, self.dimension(observation))
+        history = TrialHistory.of(observation)
         hidden = self._reader(self.network, history)
         allowed = self.network.allowed(history.levels)
         config = self.config
@@ -94,14 +93,13 @@ class GroupRelativeAgent(TrainableAgent):
         proposals = self.network.values(choice, history.levels, draws).unflatten(0, (len(hidden), -1))
         return self.choose(history, proposals, draws)
 
-    @abstractmethod
-    def dimension(self, observation: Observation) -> int:
-        """Return the number of hyperparameters ``D`` of the space that an observation is of."""
-
     @property
     @abstractmethod
     def chooses(self) -> bool:
         """Whether an outcome model chooses among proposals in evaluation."""
+
+    def get_ready(self, env: HPOVectorEnv) -> None:
+        """Do what training needs once, of an environment that has been found playable."""
 
     @abstractmethod
     def choose(self, history: TrialHistory, proposals: Tensor, draws: torch.Generator) -> Tensor:
@@ -109,13 +107,14 @@ class GroupRelativeAgent(TrainableAgent):
 
     def shown(self, observation: Observation, env: HPOVectorEnv) -> TrialHistory:
         """Return what the policy sees in training of an observation of one of the environments."""
-        return TrialHistory.of(observation, len(env.suite.space.names))
+        return TrialHistory.of(observation)
 
     def train(self, env: HPOVectorEnv, callback: Callback) -> None:
         self.interface.require_same(Interface.of(env))
         environments = self._environments = self.environments(env)
         for other in environments:
             self._require_playable(other)
+        self.get_ready(env)
         played = environments[self._playing]
         if self._left is not None:
             played.load_state_dict(dict(self._left))
@@ -145,9 +144,17 @@ class GroupRelativeAgent(TrainableAgent):
             trial = int(history.count[0])
             token = self.layout.read(history, trial, trial + 1)
             self._rollout.add(choice, log_probability, history.trials.active[:, trial - 1], reward, token)
-            self.steps += played.num_envs
+            self.steps += played.num_envs * self.processes.size
             if bool(terminated.all()):
-                logs = self._learn(self._rollout.played(), allowed)
+                logs = self.learner.learn(
+                    self._rollout.played(),
+                    allowed,
+                    self._draws,
+                    steps=self.steps,
+                    environment=self._playing,
+                    processes=self.processes,
+                )
+                self._reader.forget()
                 self._rollout = cache = None
             else:
                 hidden = self._read(token, cache)
@@ -166,10 +173,13 @@ class GroupRelativeAgent(TrainableAgent):
             )
         settings = env.engine.settings
         actions = settings.budget - (settings.start != "none")
-        if self.config.total_steps < env.num_envs * actions:
+        processes = self.processes.size
+        least = env.num_envs * actions * processes
+        if self.config.total_steps < least:
+            of_all = f" x {processes} processes" if processes > 1 else ""
             raise InvalidSettingError(
                 f"agent.total_steps={self.config.total_steps} is less than the episodes of one update: env.num_envs="
-                f"{env.num_envs} x {actions} actions. Set it to {env.num_envs * actions} or more, or env.num_envs or "
+                f"{env.num_envs} x {actions} actions{of_all}. Set it to {least} or more, or env.num_envs or "
                 "env.budget to less."
             )
 
@@ -189,8 +199,7 @@ class GroupRelativeAgent(TrainableAgent):
 
     @torch.no_grad()
     def _read(self, tokens: Tensor, cache: Any) -> Tensor:
-        hidden: Tensor = self.network.read(tokens, cache)[:, -1]
-        return hidden
+        return self.learner.read(tokens, cache)[:, -1]
 
     def _read_again(self, rollout: Rollout, trials: int) -> tuple[Tensor, Any]:
         """Fill a cache with what was read of a rollout, call by call, so that it is the same bit by bit."""
@@ -199,90 +208,14 @@ class GroupRelativeAgent(TrainableAgent):
             hidden = self._read(tokens, cache)
         return hidden, cache
 
-    def _learn(self, played: Played, allowed: Tensor) -> dict[str, float | Tensor]:
-        """Improve the policy by what it just played."""
-        config = self.config
-        advantage = group_advantages(played.reward, config.group_size, config.advantage, config.discount)
-        earlier, before = self._earlier.get(self._playing), None
-        if earlier is not None and config.churn_weight > 0.0:
-            with torch.no_grad():
-                before = self._log_probabilities(earlier, allowed)
-        batch = len(advantage)
-        rate = self._learning_rate(self.steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        sums: dict[str, Tensor] = {}
-        for _ in range(config.epochs):
-            order = torch.randperm(batch, generator=self._draws, device=self.device)
-            for rows in order.chunk(config.minibatches):
-                churn = torch.zeros((), device=self.device)
-                if earlier is not None and before is not None:
-                    some = rows[: max(1, len(rows) // 4)] % len(earlier.reward)
-                    now = self._log_probabilities(earlier.rows(some), allowed)
-                    churn = categorical_divergence(
-                        before[some].flatten(0, 1), now.flatten(0, 1), earlier.active[some].flatten(0, 1)
-                    ).mean()
-                parts = self._losses(played.rows(rows), advantage[rows], allowed) | {"churn": churn}
-                loss = parts["policy_loss"] - config.entropy * parts["entropy"] + config.churn_weight * churn
-                self.optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.max_gradient_norm)
-                self.optimizer.step()
-                self.updates += 1
-                for name, value in (parts | {"loss": loss, "gradient_norm": norm}).items():
-                    sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value.detach()
-        self._reader.forget()
-        if config.churn_weight > 0.0:
-            self._earlier[self._playing] = self._begins(played)
-        steps = config.epochs * len(order.chunk(config.minibatches))
-        logs: dict[str, float | Tensor] = {name: value / steps for name, value in sums.items()}
-        return logs | {"learning_rate": rate, "updates": self.updates, "advantage_spread": self._spread(played)}
-
-    def _begins(self, played: Played) -> Played:
-        """Return the first ``churn_share`` of every trajectory."""
-        kept = max(1, round(self.config.churn_share * played.choice.shape[1]))
-        end = played.first + kept
-        parts = (played.choice, played.log_probability, played.active, played.reward)
-        return Played(played.tokens[:, :end], *(part[:, :kept] for part in parts))
-
-    def _spread(self, played: Played) -> Tensor:
-        """Return the mean standard deviation of returns within a group."""
-        returns = played.reward.sum(1).unflatten(0, (-1, self.config.group_size))
-        spread: Tensor = returns.std(1).mean()
-        return spread
-
-    def _log_probabilities(self, played: Played, allowed: Tensor) -> Tensor:
-        """Return the log-probabilities of all bins at every action of episodes, ``[B, A, D, K]``."""
-        actions = played.choice.shape[1]
-        # The token after the last action chose nothing.
-        hidden = self.network.read(played.tokens[:, :-1])[:, played.first - 1 :]
-        flat = self.network.log_probabilities(hidden.flatten(0, 1), played.choice.flatten(0, 1), allowed)
-        found: Tensor = flat.unflatten(0, (-1, actions))
-        return found
-
-    def _losses(self, played: Played, advantage: Tensor, allowed: Tensor) -> dict[str, Tensor]:
-        everything = self._log_probabilities(played, allowed)
-        chosen = everything.gather(3, played.choice[..., None]).squeeze(3)
-        # An inactive hyperparameter has no effect: nothing is to be learned from its value.
-        now, before = ((part * played.active).sum(2) for part in (chosen, played.log_probability))
-        loss = clipped_surrogate(now, before, advantage, self.config.clip).mean()
-        finite = everything.masked_fill(everything == -torch.inf, 0.0)
-        entropy = (-(everything.exp() * finite).sum(3) * played.active).sum(2).mean()
-        with torch.no_grad():
-            clipped = ((now - before).exp() - 1.0).abs() > self.config.clip
-            divergence = (before - now).mean()
-        return {"policy_loss": loss, "entropy": entropy, "clipped": clipped.float().mean(), "divergence": divergence}
-
     def state_dict(self, resumable: bool = True) -> dict[str, Any]:
         saved: dict[str, Any] = {
             "network": {name: value.clone() for name, value in self.network.state_dict().items()},
             "steps": self.steps,
-            "updates": self.updates,
+            "updates": self.learner.updates,
         }
         if resumable:
-            saved |= {"optimizer": self.optimizer.state_dict(), "draws": self._draws.get_state()}
-            saved |= {"playing": self._playing}
-            saved["earlier"] = {str(index): part.state_dict() for index, part in self._earlier.items()}
+            saved |= {**self.learner.state_dict(), "draws": self._draws.get_state(), "playing": self._playing}
             if self._rollout is not None:
                 saved["rollout"] = self._rollout.state_dict()
                 if self._playing > 0:
@@ -291,14 +224,11 @@ class GroupRelativeAgent(TrainableAgent):
 
     def load_state_dict(self, saved: Mapping[str, Any], resumable: bool = True) -> None:
         self.network.load_state_dict(saved["network"])
-        self.steps, self.updates = int(saved["steps"]), int(saved["updates"])
+        self.steps, self.learner.updates = int(saved["steps"]), int(saved["updates"])
         self._reader.forget()
         if not resumable or "optimizer" not in saved:
             return
-        self.optimizer.load_state_dict(saved["optimizer"])
+        self.learner.load_state_dict(saved)
         restore_generator(self._draws, saved["draws"])
         self._playing, self._left = int(saved["playing"]), saved.get("environment")
         self._rollout = Rollout.from_state_dict(saved["rollout"], self.device) if "rollout" in saved else None
-        self._earlier = {
-            int(index): Played.from_state_dict(part, self.device) for index, part in saved["earlier"].items()
-        }

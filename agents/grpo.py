@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from agents.base import Callback, Interface
+from agents.base import Interface
 from agents.group_relative_agent import GroupRelativeAgent
 from agents.grpo_config import GRPOConfig
 from agents.networks import seeded
@@ -23,7 +23,6 @@ from agents.transfer_model import TransferModel
 from agents.transfer_search import TransferSearch
 from agents.trial_tokens import TrialHistory, TrialTokens
 from hpo_gym.envs import HPOVectorEnv
-from hpo_gym.mdp.observations import Observation
 from hpo_gym.seeding import stream_seed
 
 __all__ = ["GRPO", "GRPOConfig"]
@@ -54,9 +53,6 @@ class GRPO(GroupRelativeAgent):
         #: What chooses among proposals in evaluation, with its search; ``None``: the policy alone.
         self._chooser: tuple[TransferModel, TransferSearch] | None = None
 
-    def dimension(self, observation: Observation) -> int:
-        return len(self.interface.hyperparameters)
-
     @property
     def chooses(self) -> bool:
         return self._chooser is not None
@@ -78,13 +74,10 @@ class GRPO(GroupRelativeAgent):
             search = TransferSearch(outcome.process, config.neighbours, config.rounds, config.head)
             self._chooser = outcome, search
 
-    def train(self, env: HPOVectorEnv, callback: Callback) -> None:
-        self.interface.require_same(Interface.of(env))
-        self._require_playable(env)
+    def get_ready(self, env: HPOVectorEnv) -> None:
         if self.config.proposals > 1 and self._chooser is None and env.suite.known_range is not None:
             training = TrainingTasks(env.suite, env.engine.tasks)
             self._choose_with(TransferModel.learn(Problem.of(env), training, self.config, self.seed, self.device))
-        super().train(env, callback)
 
     def state_dict(self, resumable: bool = True) -> dict[str, Any]:
         saved = super().state_dict(resumable)

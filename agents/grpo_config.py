@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from agents.group_relative import ADVANTAGES
 from agents.transfer_search import TransferSearchConfig
 from agents.trial_tokens import SCORE_SCALES
-from hpo_gym.errors import InvalidSettingError, require_integer, unknown_name
+from hpo_gym.errors import InvalidSettingError, require_integer, require_names
 
-__all__ = ["GRPOConfig", "GroupRelativeConfig"]
+__all__ = ["PRECISIONS", "GRPOConfig", "GroupRelativeConfig"]
+
+#: What training computes in.
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class GroupRelativeConfig:
         churn_share: Share of an earlier trajectory, from its begin, whose states it holds the policy to.
         max_gradient_norm: Larger gradients are scaled down.
         weight_decay: Of AdamW.
+        precision: ``float32``, or ``bfloat16``: mixed precision in training. Weights, heads and losses stay float32,
+            and so does everything in evaluation.
         evaluation_temperature: What logits of the trained policy are divided by: below 1 it is bolder.
         proposals: Configurations that the trained policy draws in every trial of an evaluation; the outcome model
             chooses one. 1: the policy alone decides, and there is no outcome model.
@@ -54,6 +59,7 @@ class GroupRelativeConfig:
     churn_share: float = 0.2
     max_gradient_norm: float = 0.5
     weight_decay: float = 1e-4
+    precision: str = "float32"
     evaluation_temperature: float = 1.0
     proposals: int = 128
 
@@ -64,8 +70,8 @@ class GroupRelativeConfig:
         require_integer("bins", self.bins, 2)
         if self.width % self.heads:
             raise InvalidSettingError(f"width={self.width} must be a multiple of heads={self.heads}.")
-        if self.advantage not in ADVANTAGES:
-            raise unknown_name("advantage", self.advantage, ADVANTAGES)
+        require_names("advantage", [self.advantage], ADVANTAGES)
+        require_names("precision", [self.precision], PRECISIONS)
         for name in ("discount", "churn_share", "evaluation_temperature", "clip", "learning_rate", "max_gradient_norm"):
             highest = 1.0 if name in ("discount", "churn_share") else float("inf")
             if not 0.0 < getattr(self, name) <= highest:
@@ -100,5 +106,4 @@ class GRPOConfig(GroupRelativeConfig, TransferSearchConfig):
     def __post_init__(self) -> None:
         GroupRelativeConfig.__post_init__(self)
         TransferSearchConfig.__post_init__(self)
-        if self.scores not in SCORE_SCALES:
-            raise unknown_name("scores", self.scores, SCORE_SCALES)
+        require_names("scores", [self.scores], SCORE_SCALES)

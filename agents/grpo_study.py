@@ -8,11 +8,11 @@ time, and goes on where it stopped; ``--spaces`` plays some of the spaces, and l
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agents.comparison import ComparisonConfig, prepare
 from agents.environments import EnvironmentConfig
@@ -21,11 +21,15 @@ from agents.grpo_study_page import ALONE, COMMAND, NAME, write_page
 from agents.policy_alone import policy_alone
 from agents.progress import EvaluationDisplay, make_console
 from agents.shipped_policies import load_shipped
-from agents.study import require_same_repetitions, with_other_spaces, write_results
-from agents.study_command import with_exit_status
+from agents.study import require_same_repetitions, with_other_rows, write_results
+from agents.study_command import study_parser, with_exit_status
+from agents.study_tables import curve_frame
 from agents.versions import versions
-from hpo_gym.errors import DataMissingError, unknown_name
+from hpo_gym.errors import DataMissingError, require_names
 from hpo_gym.evaluation import CellStore, Contender, regret_curves
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["main"]
 
@@ -33,8 +37,8 @@ _BUDGET = 100
 _SPACES = ("rpart", "xgboost", "ranger", "lcbench", "adaboost", "random_forest")
 
 
-def play(space: str, seeds: int, folder: Path) -> dict[str, list[object]]:
-    """Play the test datasets of a space; return columns ``space``, ``agent``, ``task``, ``regret`` (float32 ``[T]``).
+def play(space: str, seeds: int, folder: Path) -> pd.DataFrame:
+    """Play the test datasets of a space; return rows of :func:`agents.study_tables.curve_frame`.
 
     Args:
         space: A search space with a shipped policy.
@@ -52,13 +56,9 @@ def play(space: str, seeds: int, folder: Path) -> dict[str, list[object]]:
     with CellStore(folder / f"{space}.sqlite") as store, EvaluationDisplay(console) as display:
         played = dataclasses.replace(comparison, contenders=contenders).run(display.update, store).require_complete()
     curves = regret_curves(played.records)
-    columns: dict[str, list[object]] = {"space": [], "agent": [], "task": [], "regret": []}
     for agent, values in curves.values.items():
         console.print(f"{space}: {agent}: regret {values[:, -1].mean():.4f}", highlight=False, soft_wrap=True)
-        for (_, _, task), regret in zip(curves.tasks, values.astype("float32"), strict=True):
-            for name, value in zip(columns, (space, agent, task, regret), strict=True):
-                columns[name].append(value)
-    return columns
+    return curve_frame(space, curves)
 
 
 def _policy_alone(space: str) -> Contender:
@@ -75,21 +75,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; return the exit status."""
     import pandas as pd
 
-    parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
-    parser.add_argument("--page", action="store_true", help="play nothing; only write the page")
-    parser.add_argument("--spaces", nargs="+", metavar="NAME", default=_SPACES, help=f"some of {', '.join(_SPACES)}")
-    parser.add_argument("--seeds", type=int, default=10, help="repetitions (default: 10)")
-    parser.add_argument("--documents", type=Path, default=Path("docs"), help="where the page is (default: docs)")
-    parser.add_argument("--output", type=Path, default=Path("evaluations/grpo"), help="played episodes")
+    output = Path("evaluations/grpo")
+    parser = study_parser(COMMAND, __doc__, parts="spaces", names=_SPACES, seeds=10, output=output)
     options = parser.parse_args(arguments)
-    for name in options.spaces:
-        if name not in _SPACES:
-            raise unknown_name("search space", name, _SPACES)
+    require_names("search space", options.spaces, _SPACES)
     if not options.page:
         folder = options.documents / "studies" / "data"
         require_same_repetitions(folder, NAME, COMMAND, options.spaces, options.seeds)
-        frames = [pd.DataFrame(play(space, options.seeds, options.output)) for space in options.spaces]
-        rows = with_other_spaces(pd.concat(frames, ignore_index=True), folder, NAME, COMMAND)
+        frames = [play(space, options.seeds, options.output) for space in options.spaces]
+        rows = with_other_rows(pd.concat(frames, ignore_index=True), folder, NAME, COMMAND)
         # The page shows spaces in the order of the rows.
         rows = rows.sort_values("space", key=lambda spaces: spaces.map(_SPACES.index), kind="stable", ignore_index=True)
         facts = {"seeds": options.seeds, "budget": _BUDGET, "versions": versions()}

@@ -6,7 +6,6 @@ spaces that it never saw, and an outcome model that needs no training tasks.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from agents.averaged_process import AveragedPosterior, AveragedProcess
-from agents.base import Callback, Interface
+from agents.base import Interface
 from agents.group_relative_agent import GroupRelativeAgent
 from agents.grpo_config import GroupRelativeConfig
 from agents.hyperparameter_tokens import HyperparameterTokens
@@ -28,13 +27,13 @@ from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError, require_integer
 from hpo_gym.mdp.observations import Observation
 from hpo_gym.seeding import stream_seed
+from hpo_gym.sources.synthetic import is_synthetic
 from hpo_gym.spaces import DESCRIPTOR_NAMES
 
 __all__ = ["UniversalGRPO", "UniversalGRPOConfig"]
 
 # Kind and cardinality are told in any case.
 _TOLD = DESCRIPTOR_NAMES.index("log")
-_SYNTHETIC = re.compile(r"(bbob|mixed)-\d+d(-\d+)?")
 
 
 @dataclass(frozen=True)
@@ -100,10 +99,6 @@ class UniversalGRPO(GroupRelativeAgent):
             process = AveragedProcess(problem.space.spec, self.seed).to(self.device)
             self._search = OutcomeSearch(process, config.neighbours, config.rounds)
 
-    def dimension(self, observation: Observation) -> int:
-        assert isinstance(observation, dict)  # observation_kinds
-        return observation["u"].shape[1] // observation["mask"].shape[1]
-
     @property
     def chooses(self) -> bool:
         return self.config.proposals > 1
@@ -136,7 +131,7 @@ class UniversalGRPO(GroupRelativeAgent):
             )
         if name == env.suite.name:
             raise InvalidSettingError(f"agent.spaces holds {name!r}, which is the environment's own. Leave it out.")
-        source = "synthetic" if _SYNTHETIC.fullmatch(name) else "bundled"
+        source = "synthetic" if is_synthetic(name) else "bundled"
         other = HPOVectorEnv(env.num_envs, source, name, device=env.device, **asdict(settings))
         other.reset(seed=self.seed)
         return other
@@ -150,7 +145,6 @@ class UniversalGRPO(GroupRelativeAgent):
         descriptors[:blind, :, _TOLD:] = 0.0
         return replace(history, descriptors=descriptors)
 
-    def train(self, env: HPOVectorEnv, callback: Callback) -> None:
+    def get_ready(self, env: HPOVectorEnv) -> None:
         # What validation asks for on the way.
         self.prepare(Problem.of(env))
-        super().train(env, callback)

@@ -22,9 +22,10 @@ from agents.environments import EnvironmentConfig
 from agents.grpoformer_study_data import BUDGETS, Entry, entries, kept_trials
 from agents.grpoformer_study_page import COMMAND, NAME, PROTOCOL, write_page
 from agents.progress import EvaluationDisplay, make_console
-from agents.study import read_results, write_results
+from agents.study import kept_results, with_other_rows, write_results
+from agents.study_command import add_workers, study_parser, with_exit_status
 from agents.versions import versions
-from hpo_gym.errors import HPOGymError, unknown_name
+from hpo_gym.errors import require_names
 from hpo_gym.evaluation import CellStore
 from hpo_gym.evaluation.protocols import find_protocol
 from hpo_gym.sources.grpoformer import DATASET_SETS, missing_families
@@ -103,25 +104,19 @@ def merged(
     folder: Path, new: pd.DataFrame, budgets: str, family: str, facts: Mapping[str, Any]
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return the rows and facts of a study's folder with those of one family and comparison replaced."""
-    import pandas as pd
-
-    rows, played = [new], {}
-    if (folder / f"{NAME}.json").is_file():
-        tables, before = read_results(folder, NAME, COMMAND)
-        old, played = tables[NAME], before["played"]
-        rows.insert(0, old[(old["budgets"] != budgets) | (old["space"] != family)])
-    return pd.concat(rows, ignore_index=True), {"played": {**played, f"{budgets}/{family}": dict(facts)}}
+    rows = with_other_rows(new, folder, NAME, COMMAND, keys=("budgets", "space"))
+    played = kept_results(folder, NAME, COMMAND)[1].get("played", {})
+    return rows, {"played": {**played, f"{budgets}/{family}": dict(facts)}}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@with_exit_status
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; return the exit status."""
-    spaces = find_protocol(PROTOCOL).spaces
-    parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
-    parser.add_argument("--page", action="store_true", help="play nothing; only write the page")
+    output = Path("evaluations/grpoformer-36")
+    parser = study_parser(COMMAND, __doc__, parts="families", names=_FAMILIES, seeds=5, output=output)
     parser.add_argument("--budgets", nargs="+", metavar="NAME", default=["equal"], help="equal, paper, or both")
     parser.add_argument("--evaluations", type=int, default=None, help="of all but GRPOformer (default: 500)")
     parser.add_argument("--agents", nargs="+", metavar="NAME", help="names of agents, random among them")
-    parser.add_argument("--families", nargs="+", metavar="NAME", default=_FAMILIES, help=f"some of {', '.join(spaces)}")
     parser.add_argument(
         "--datasets",
         nargs="+",
@@ -129,43 +124,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=["bundled"],
         help="bundled; openml: OpenML's tasks, as far as to be had; or names, e.g. sklearn:digits",
     )
-    parser.add_argument("--seeds", type=int, default=5, help="repetitions per scenario (default: 5)")
     parser.add_argument("--seconds", type=float, default=120.0, help="most wall time of a training (default: 120)")
-    parser.add_argument("--workers", type=int, default=1, help="processes that train or play (default: 1)")
-    parser.add_argument("--documents", type=Path, default=Path("docs"), help="where the page is (default: docs)")
-    parser.add_argument("--output", type=Path, default=Path("evaluations/grpoformer-36"), help="played episodes")
+    add_workers(parser, "train or play")
     chosen = parser.parse_args(arguments)
+    require_names("family", chosen.families, _FAMILIES)
+    require_names("budgets", chosen.budgets, BUDGETS)
+    if chosen.page:
+        print(write_page(chosen.documents))
+    else:
+        _play_all(chosen)
+
+
+def _play_all(chosen: argparse.Namespace) -> None:
+    """Play every comparison and family, and write the page after each."""
     folder = chosen.documents / "studies" / "data"
-    try:
-        for name in chosen.families:
-            if name not in spaces:
-                raise unknown_name("family", name, spaces)
-        for name in chosen.budgets:
-            if name not in BUDGETS:
-                raise unknown_name("budgets", name, BUDGETS)
-        missing = missing_families(chosen.families)
-        for reason in () if chosen.page else missing.values():
-            print(f"left out: {reason}", flush=True)
-        a_set = len(chosen.datasets) == 1 and chosen.datasets[0] in DATASET_SETS
-        named = chosen.datasets[0] if a_set else chosen.datasets
-        options = {"datasets": named, "workers": chosen.workers, "seconds": chosen.seconds}
-        wanted = chosen.evaluations or find_protocol(PROTOCOL).budget
-        for budgets in () if chosen.page else chosen.budgets:
-            who = entries(budgets, wanted, chosen.agents)
-            for family in (name for name in chosen.families if name not in missing):
-                print(f"{budgets} budgets: {family}", flush=True)
-                rows, facts = play(
-                    family, budgets, who, chosen.seeds, chosen.output, options=options, workers=chosen.workers
-                )
-                table, told = merged(folder, rows, budgets, family, facts)
-                write_results(folder, NAME, {NAME: table}, {**told, "missing": missing, **made_with()})
-                print(write_page(chosen.documents), flush=True)
-        if chosen.page:
-            print(write_page(chosen.documents))
-    except (HPOGymError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    missing = missing_families(chosen.families)
+    for reason in missing.values():
+        print(f"left out: {reason}", flush=True)
+    a_set = len(chosen.datasets) == 1 and chosen.datasets[0] in DATASET_SETS
+    named = chosen.datasets[0] if a_set else chosen.datasets
+    options = {"datasets": named, "workers": chosen.workers, "seconds": chosen.seconds}
+    wanted = chosen.evaluations or find_protocol(PROTOCOL).budget
+    for budgets in chosen.budgets:
+        who = entries(budgets, wanted, chosen.agents)
+        for family in (name for name in chosen.families if name not in missing):
+            print(f"{budgets} budgets: {family}", flush=True)
+            rows, facts = play(
+                family, budgets, who, chosen.seeds, chosen.output, options=options, workers=chosen.workers
+            )
+            table, told = merged(folder, rows, budgets, family, facts)
+            write_results(folder, NAME, {NAME: table}, {**told, "missing": missing, **made_with()})
+            print(write_page(chosen.documents), flush=True)
 
 
 if __name__ == "__main__":

@@ -41,11 +41,11 @@ class TrialHistory:
     descriptors: Tensor
 
     @classmethod
-    def of(cls, observation: Observation, dimension: int) -> TrialHistory:
-        """Read a ``history`` observation of ``D = dimension`` hyperparameters."""
+    def of(cls, observation: Observation) -> TrialHistory:
+        """Read a ``history`` observation; its descriptors tell how many hyperparameters there are."""
         assert isinstance(observation, dict)  # observation_kinds
-        trials = Trials.of(observation, dimension)
-        described = observation["descriptors"].unflatten(1, (dimension, -1))
+        described = observation["descriptors"].unflatten(1, (-1, len(DESCRIPTOR_NAMES)))
+        trials = Trials.of(observation, described.shape[1])
         descriptors = described[0]
         # "cardinality" of DESCRIPTOR_NAMES is 1 - 1 / number of values.
         levels = (1.0 / (1.0 - descriptors[:, _CARDINALITY]).clamp(min=1e-9)).round()

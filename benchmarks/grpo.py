@@ -180,7 +180,7 @@ def _seconds_of_a_suggestion(agent: GRPO, env: HPOVectorEnv, trials: int, seed: 
             agent.act(observation, None, draws)
         action: Tensor = torch.rand(1, dimension, generator=draws)
         observation = env.step(action)[0]
-    assert int(TrialHistory.of(observation, dimension).count) == trials  # type: ignore[arg-type]  # a history
+    assert int(TrialHistory.of(observation).count) == trials  # type: ignore[arg-type]  # a history
     begun = time.perf_counter()
     agent.act(observation, None, draws)
     return time.perf_counter() - begun

@@ -32,10 +32,10 @@ def histories(tiny: str = "conditional", num_envs: int = 16, steps: int = 7, see
     """Return what random episodes show after each of their trials, the start included."""
     env, draws = environment(tiny, num_envs, start="random"), generator(seed, "test")
     dimension = env.suite.space.dimension
-    shown = [TrialHistory.of(env.reset(seed=seed)[0], dimension)]
+    shown = [TrialHistory.of(env.reset(seed=seed)[0])]
     for _ in range(steps):
         _, _, _, _, info = env.step(torch.rand(num_envs, dimension, generator=draws))
-        shown.append(TrialHistory.of(info["final_obs"], dimension))
+        shown.append(TrialHistory.of(info["final_obs"]))
     return shown
 
 

@@ -26,7 +26,7 @@ def test_groups_play_one_task_from_one_start():
     env.reset(seed=0)
 
     def callback(steps: int, logs: Any, info: Any) -> bool:
-        history = TrialHistory.of(info["final_obs"], 2)
+        history = TrialHistory.of(info["final_obs"])
         seen.append((history.meta_features.clone(), history.trials.u[:, 0].clone(), history.trials.u[:, 1].clone()))
         return False
 
@@ -110,7 +110,7 @@ def test_what_is_logged_of_a_training(trained):
     rates = [one["learning_rate"] for one in logs]
     assert rates == sorted(rates, reverse=True)
     assert rates[-1] == pytest.approx(agent.config.learning_rate / 20.0, rel=0.2)
-    assert logs[-1]["updates"] == agent.updates == len(logs) * agent.config.epochs * agent.config.minibatches
+    assert logs[-1]["updates"] == agent.learner.updates == len(logs) * agent.config.epochs * agent.config.minibatches
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------
@@ -182,3 +182,31 @@ def test_a_policy_fits_the_meta_features_that_it_was_built_for():
     env.reset(seed=0)
     with pytest.raises(InvalidSettingError, match="meta_features: 7 against 2"):
         agents[1].train(env, lambda steps, logs, info: True)
+
+
+def of_one_update(**settings: Any) -> tuple[GRPO, dict[str, Any]]:
+    """Return an agent after one gradient step, and what it logged."""
+    env = environment(num_envs=16, budget=5)
+    agent, logged = an_agent(env, total_steps=16 * 4, epochs=1, minibatches=1, **settings), {}
+    env.reset(seed=0)
+
+    def callback(steps: int, logs: Any, info: Any) -> bool:
+        logged.update({name: float(value) for name, value in logs.items()})
+        return False
+
+    agent.train(env, callback)
+    return agent, logged
+
+
+def test_mixed_precision_learns_from_ratios_that_begin_at_one():
+    full, mixed = of_one_update(), of_one_update(precision="bfloat16")
+    # Before the first gradient step a policy is the one that played.
+    for _, logged in (full, mixed):
+        assert abs(logged["divergence"]) < 1e-6 and logged["clipped"] == 0.0
+    assert mixed[1]["entropy"] == pytest.approx(full[1]["entropy"], rel=0.02)
+    assert mixed[1]["entropy"] != full[1]["entropy"], "it does compute otherwise"
+    weights = mixed[0].network.state_dict()
+    assert all(weight.dtype == torch.float32 for weight in weights.values())
+    assert any(not torch.equal(weight, full[0].network.state_dict()[name]) for name, weight in weights.items())
+    with pytest.raises(UnknownNameError, match="Did you mean 'bfloat16'"):
+        GRPOConfig(precision="bf16")

@@ -96,9 +96,9 @@ def test_churn_regularisation_holds_the_policy_on_earlier_states():
                 return agent.network.log_probabilities(hidden, torch.empty(0), allowed)
 
         env.reset(seed=0)
-        agent.train(env, lambda steps, logs, info, agent=agent: agent.updates > 0)
+        agent.train(env, lambda steps, logs, info, agent=agent: agent.learner.updates > 0)
         before = policy()
-        updates = agent.updates
+        updates = agent.learner.updates
         logged: list[float] = []
 
         def callback(
@@ -110,7 +110,7 @@ def test_churn_regularisation_holds_the_policy_on_earlier_states():
             logged: list[float] = logged,
         ) -> bool:
             logged.append(float(logs.get("churn", 0.0)))
-            return agent.updates > updates
+            return agent.learner.updates > updates
 
         agent.train(env, callback)
         everything = torch.ones(before.shape[:2], dtype=torch.bool)
@@ -154,7 +154,7 @@ def test_a_rollout_in_mid_episode_is_restored_as_it_was(steps):
 def losses_of(agent: GRPO, played: Played, allowed: Tensor) -> tuple[dict[str, float], Tensor]:
     """Return the losses, and what they say of each hyperparameter's head."""
     advantage = torch.randn(played.reward.shape, generator=generator(5, "test"))
-    parts = agent._losses(played, advantage, allowed)
+    parts = agent.learner.losses(played, advantage, allowed)
     agent.network.zero_grad()
     (parts["policy_loss"] + parts["entropy"]).backward()
     assert agent.network.bias.grad is not None

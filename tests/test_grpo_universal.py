@@ -164,7 +164,7 @@ def test_some_groups_see_kinds_and_nothing_else_of_hyperparameters():
     observation = env.observe()[0]
     agent = an_agent(env, hidden_descriptors=0.5)
     seen = agent.shown(observation, env).descriptors
-    full = TrialHistory.of(observation, 5).descriptors
+    full = TrialHistory.of(observation).descriptors
     assert torch.equal(seen[8:], full[8:])
     assert torch.equal(seen[:8, :, :5], full[:8, :, :5])
     assert float(seen[:8, :, 5:].abs().sum()) == 0.0 < float(full[:8, :, 5:].abs().sum())

@@ -217,12 +217,18 @@ def test_the_budgets_of_the_paper_have_their_control() -> None:
         entries("equal", 1)
 
 
-def test_the_budget_of_grpoformer_is_spent_to_the_evaluation() -> None:
+@pytest.mark.parametrize(
+    ("source", "space", "fidelities"), [("synthetic", "bbob-2d", False), ("bundled", "lcbench", True)]
+)
+def test_the_budget_of_grpoformer_is_spent_to_the_evaluation(source: str, space: str, fidelities: bool) -> None:
     # From 2,048 on float32 cannot tell a budget from a little less.
-    suite = load_suite("synthetic", "bbob-2d")
-    env = HPOVectorEnv(1, suite, split="all", budget=2049, action="continuous", observation="flat", reward="score")
+    suite = load_suite(source, space)
+    rules: dict[str, Any] = {"action": "continuous", "observation": "flat", "reward": "score"}
+    env = HPOVectorEnv(1, suite, split="all", budget=2049, multi_fidelity=fidelities, **rules)
     env.reset(seed=0)
-    ended = [trial for trial in range(2, 2051) if bool(env.step(torch.full((1, 2), 0.5))[2])]
+    # The last action of a multi-fidelity environment is the fidelity: the full one.
+    action = torch.ones(1, env.single_action_space.shape[0])
+    ended = [trial for trial in range(2, 2051) if bool(env.step(action)[2])]
     assert ended == [2049]
 
 

@@ -24,7 +24,7 @@ from hpo_gym.evaluation.run import Progress
 from hpo_gym.evaluation.significance import require_libraries
 from hpo_gym.tasks.suite import TaskSuite
 
-__all__ = ["Comparison", "ComparisonConfig", "compare", "env_of_runs", "prepare"]
+__all__ = ["Comparison", "ComparisonConfig", "compare", "env_of_runs", "prepare", "shipped_policies"]
 
 _SEEDS = 5
 
@@ -54,6 +54,7 @@ class ComparisonConfig:
         trials: When regret is reported; ``None`` means :func:`~hpo_gym.evaluation.chosen_trials`.
         settings: Settings of agents that are not trained, by agent and name.
         allow_leak: Whether tasks may be evaluated whose datasets a policy was trained on, or chosen by.
+        first_seed: Number of the first repetition, to add to what was played.
     """
 
     agents: tuple[str, ...] | None = None
@@ -69,6 +70,7 @@ class ComparisonConfig:
     trials: tuple[int, ...] | None = None
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     allow_leak: bool = False
+    first_seed: int = 0
 
     def __post_init__(self) -> None:
         for name, value, least in (("seeds", self.seeds, 1), ("seed", self.seed, 0)):
@@ -173,6 +175,7 @@ def prepare(config: ComparisonConfig) -> Comparison:
         budget=env.engine.settings.budget,
         initial_points=_first(config.initial_points, protocol and protocol.initial_points, 0),
         settings=evaluation_settings(env),
+        first_seed=config.first_seed,
     )
     place = Field(
         suite=suite,
@@ -185,7 +188,7 @@ def prepare(config: ComparisonConfig) -> Comparison:
         allow_leak=config.allow_leak,
     )
     trained = [load_trained(path, env.device) for path in config.runs]
-    trained += _shipped(config.agents or (), trained, suite)
+    trained += shipped_policies(config.agents or (), trained, suite)
     participants = Participants(place, config.agents, trained, config.settings)
     for contender in participants.contenders:
         Stage(contender, suite, rules)
@@ -199,7 +202,7 @@ def prepare(config: ComparisonConfig) -> Comparison:
     return Comparison(config, tuple(participants.contenders), suite, rules, reference, trials, evaluations)
 
 
-def _shipped(names: Sequence[str], runs: Sequence[TrainedAgent], suite: TaskSuite) -> list[TrainedAgent]:
+def shipped_policies(names: Sequence[str], runs: Sequence[TrainedAgent], suite: TaskSuite) -> list[TrainedAgent]:
     """Return the policies that travel with the repository, of the learning agents that no run is given of."""
     given = {run.config.agent_name for run in runs}
     learned = [name for name in dict.fromkeys(names) if find_agent(name).agent.learns and name not in given]

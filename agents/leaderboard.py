@@ -1,8 +1,8 @@
 """``python -m agents.leaderboard``: play every baseline on every embedded space, and write ``docs/leaderboard.md``.
 
-It may be stopped at any time, and goes on where it stopped; what was played before is not played again. ``--page``
-only writes the page anew from ``docs/leaderboard/``; ``--boards``, ``--agents`` and ``--seeds`` do a part of the work,
-which is added to what is there.
+It may be stopped at any time, and goes on where it stopped; what was played before is not played again: repetitions
+that ``docs/leaderboard/`` has are added to, and only ``--anew`` plays them again. ``--page`` only writes the page anew
+from these files; ``--boards``, ``--agents`` and ``--seeds`` do a part of the work.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from pathlib import Path
 
 from agents.comparison import ComparisonConfig, prepare
 from agents.environments import EnvironmentConfig
-from agents.leaderboard_page import BoardResults, add_results, write_page
+from agents.leaderboard_page import BoardResults, add_results, kept_repetitions, write_page
 from agents.progress import EvaluationDisplay, make_console
 from agents.study_command import with_exit_status
 from agents.versions import versions
-from hpo_gym.errors import DataMissingError, unknown_name
+from hpo_gym.errors import DataMissingError, require_names
 from hpo_gym.evaluation import CellStore, regret_curves
 
 __all__ = ["BOARDS", "Board", "main"]
 
 BUDGET = 100
-#: Repetitions per dataset; a method that needs more than 30 s a run has fewer.
-MANY, FEW = 10, 3
+#: Repetitions per dataset.
+MANY = 10
 
 _FAST = (
     "random",
@@ -102,13 +102,13 @@ BOARDS: dict[str, Board] = {
 }
 
 
-def play(board: Board, agent: str, seeds: int | None, folder: Path, workers: int) -> BoardResults:
+def play(board: Board, agent: str, seeds: range, folder: Path, workers: int) -> BoardResults:
     """Play one of a board's agents; return what is new on it.
 
     Args:
         board: Which.
         agent: Which of its agents.
-        seeds: Repetitions; ``None``: as many as each deserves.
+        seeds: Repetitions.
         folder: Where played episodes are kept.
         workers: Processes.
 
@@ -116,8 +116,14 @@ def play(board: Board, agent: str, seeds: int | None, folder: Path, workers: int
         EvaluationFailedError: If an episode could not be played.
     """
     console = make_console()
-    repetitions = seeds or (FEW if agent in _SLOW else MANY)
-    config = ComparisonConfig(agents=(agent,), env=board.env, protocol=board.protocol, seeds=repetitions, budget=BUDGET)
+    config = ComparisonConfig(
+        agents=(agent,),
+        env=board.env,
+        protocol=board.protocol,
+        seeds=len(seeds),
+        first_seed=seeds.start,
+        budget=BUDGET,
+    )
     comparison = prepare(config)
     with CellStore(folder / f"{board.name}.sqlite") as store, EvaluationDisplay(console) as display:
         result = comparison.run(display.update, store, workers).require_complete()
@@ -128,7 +134,7 @@ def play(board: Board, agent: str, seeds: int | None, folder: Path, workers: int
     return BoardResults(
         board=board.name,
         agent=agent,
-        seeds=repetitions,
+        seeds=seeds,
         tasks=tuple(task for _, _, task in curves.tasks),
         regret=curves.values[agent],
         seconds=float(seconds),
@@ -145,7 +151,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--page", action="store_true", help="play nothing; only write the page")
     parser.add_argument("--boards", nargs="+", metavar="NAME", help=f"some of {', '.join(BOARDS)}")
     parser.add_argument("--agents", nargs="+", metavar="NAME", help="some of the agents")
-    parser.add_argument("--seeds", type=int, help=f"repetitions (default: {MANY}, and {FEW} for {', '.join(_SLOW)})")
+    parser.add_argument("--seeds", type=int, default=MANY, help=f"repetitions (default: {MANY})")
+    parser.add_argument("--anew", action="store_true", help="play what the page has once more, and replace it")
     parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
     parser.add_argument("--documents", type=Path, default=Path("docs"), help="where the page is (default: docs)")
     parser.add_argument("--output", type=Path, default=Path("evaluations/leaderboard"), help="played episodes")
@@ -158,16 +165,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _play_all(options: argparse.Namespace) -> None:
     known = sorted({agent for board in BOARDS.values() for agent in board.agents})
     for kind, given, allowed in (("board", options.boards, BOARDS), ("agent", options.agents, known)):
-        for name in given or ():
-            if name not in allowed:
-                raise unknown_name(kind, name, allowed)
+        require_names(kind, given or (), allowed)
     for name in options.boards or BOARDS:
         board = BOARDS[name]
         agents = [agent for agent in board.agents if agent in (options.agents or board.agents)]
         try:
             # One after the other: a board may be looked at while the slow ones are still playing.
             for agent in agents:
-                add_results(options.documents, play(board, agent, options.seeds, options.output, options.workers))
+                kept = 0 if options.anew else kept_repetitions(options.documents, name, agent)
+                if kept < options.seeds:
+                    seeds = range(kept, options.seeds)
+                    add_results(options.documents, play(board, agent, seeds, options.output, options.workers))
         except DataMissingError as error:
             if options.boards:
                 raise

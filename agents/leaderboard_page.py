@@ -15,13 +15,13 @@ from hpo_gym.evaluation.curves import RegretCurves
 from hpo_gym.evaluation.metrics import mean_ranks
 from hpo_gym.evaluation.significance import pairwise_tests
 from hpo_gym.sources.bundle_files import write_atomic
-from hpo_gym.sources.temporaries import replacing
+from hpo_gym.sources.temporaries import one_writer, replacing
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-__all__ = ["BoardResults", "add_results", "read_curves", "tables", "write_page"]
+__all__ = ["BoardResults", "add_results", "kept_repetitions", "read_curves", "tables", "write_page"]
 
 _CURVES, _FACTS, _PAGE = "leaderboard/curves.parquet", "leaderboard/facts.json", "leaderboard.md"
 _SHOWN = (1, 10, 30, 50, 100)
@@ -36,7 +36,7 @@ class BoardResults:
     Args:
         board: Name of the board.
         agent: Name of the agent.
-        seeds: Repetitions per task.
+        seeds: Repetitions per task, by number.
         tasks: The ``N`` tasks, as ``str(TaskRef)``.
         regret: Mean regret over repetitions after 1, 2, ... ``T`` full evaluations, float64 ``[N, T]``.
         seconds: What choosing all configurations of a run took, on average.
@@ -47,7 +47,7 @@ class BoardResults:
 
     board: str
     agent: str
-    seeds: int
+    seeds: range
     tasks: tuple[str, ...]
     regret: np.ndarray[Any, Any]
     seconds: float
@@ -57,18 +57,47 @@ class BoardResults:
 
 
 def add_results(documents: Path, results: BoardResults) -> None:
-    """Add results to those beside the page, in place of earlier ones of the same agent on the same board."""
+    """Add results to those beside the page.
+
+    Repetitions from 0 on take the place of earlier results of the same agent on the same board; later ones are
+    averaged with those that came before them.
+
+    Raises:
+        InvalidSettingError: If the repetitions before are not there, or were played on other data or tasks.
+    """
+    # Two processes may play different boards.
+    with one_writer(documents / _CURVES):
+        _add(documents, results)
+
+
+def _add(documents: Path, results: BoardResults) -> None:
+    import numpy as np
     import pandas as pd
 
     path = documents / _CURVES
     frame, facts = _read(documents) if path.exists() else (pd.DataFrame(columns=["board", "agent", "task"]), {})
-    frame = frame[(frame["board"] != results.board) | (frame["agent"] != results.agent)]
+    same = (frame["board"] == results.board) & (frame["agent"] == results.agent)
+    regret, seconds = results.regret, results.seconds
+    if results.seeds.start > 0:
+        fact = facts.get(results.board, {}).get(results.agent, {})
+        earlier = dict(zip(frame[same]["task"], frame[same]["regret"], strict=True))
+        kept = (fact.get("seeds"), fact.get("data"), set(earlier))
+        if kept != (results.seeds.start, dict(results.data), set(results.tasks)):
+            raise InvalidSettingError(
+                f"Repetitions {results.seeds.start} to {results.seeds.stop - 1} of {results.agent!r} on board "
+                f"{results.board!r} cannot be added to the {fact.get('seeds', 0)} of {path}, which other data or tasks "
+                f"may have given. Play all again: `python -m agents.leaderboard --boards {results.board} --agents "
+                f"{results.agent} --anew`."
+            )
+        share = results.seeds.start / results.seeds.stop
+        regret = share * np.stack([earlier[task] for task in results.tasks]) + (1.0 - share) * regret
+        seconds = share * fact["seconds"] + (1.0 - share) * seconds
     rows = {"board": results.board, "agent": results.agent, "task": list(results.tasks)}
-    mine = pd.DataFrame({**rows, "regret": list(results.regret.astype("float32"))})
-    frame = mine if frame.empty else pd.concat([frame, mine], ignore_index=True)
+    mine = pd.DataFrame({**rows, "regret": list(regret.astype("float32"))})
+    frame = mine if frame[~same].empty else pd.concat([frame[~same], mine], ignore_index=True)
     facts.setdefault(results.board, {})[results.agent] = {
-        "seeds": results.seeds,
-        "seconds": round(results.seconds, 3),
+        "seeds": results.seeds.stop,
+        "seconds": round(seconds, 3),
         "training_evaluations": results.training_evaluations,
         "data": dict(results.data),
         "versions": dict(results.versions),
@@ -77,6 +106,13 @@ def add_results(documents: Path, results: BoardResults) -> None:
     with replacing(path) as temporary:
         frame.to_parquet(temporary, index=False, compression="zstd")
     write_atomic(documents / _FACTS, (json.dumps(facts, indent=1, sort_keys=True) + "\n").encode())
+
+
+def kept_repetitions(documents: Path, board: str, agent: str) -> int:
+    """Return how many repetitions of an agent on a board are beside the page."""
+    if not (documents / _CURVES).exists():
+        return 0
+    return int(_read(documents)[1].get(board, {}).get(agent, {}).get("seeds", 0))
 
 
 def read_curves(documents: Path) -> pd.DataFrame:
@@ -108,8 +144,8 @@ def write_page(documents: Path, titles: Mapping[str, str]) -> str:
     Raises:
         InvalidSettingError: If the page cannot be filled.
     """
-    page = documents / _PAGE
-    return fill_page(page, tables(documents, titles))
+    with one_writer(documents / _CURVES):
+        return fill_page(documents / _PAGE, tables(documents, titles))
 
 
 def tables(documents: Path, titles: Mapping[str, str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from evaluation_contenders import climber
@@ -68,6 +69,19 @@ def test_a_method_remembers_its_own_episode_and_no_other() -> None:
     final = records.groupby(["task", "seed"], observed=True)["regret"].last()
     first = records.groupby(["task", "seed"], observed=True)["regret"].first()
     assert final.mean() < 0.3 * first.mean()
+
+
+@pytest.mark.parametrize("settings", [{}, {"start": "random"}])
+def test_repetitions_that_are_added_are_those_of_a_longer_evaluation(settings) -> None:
+    shared = {"split": "all", "budget": 6, "initial_points": 1, "settings": settings}
+    whole = evaluate(climber(), quadratic_suite(), seeds=5, **shared)
+    shares: list[float] = []
+    later = evaluate(climber(), quadratic_suite(), seeds=3, first_seed=2, progress=shares.append, **shared)
+    expected = whole.reproducible.query("seed >= 2").reset_index(drop=True)
+    pd.testing.assert_frame_equal(later.reproducible.reset_index(drop=True), expected)
+    assert min(shares) > 0.0 and shares[-1] == pytest.approx(1.0)
+    with pytest.raises(InvalidSettingError, match="first_seed=-1"):
+        Rules(first_seed=-1)
 
 
 def test_configurations_are_those_that_were_tried() -> None:

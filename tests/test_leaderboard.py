@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from agents.environments import EnvironmentConfig
 from agents.leaderboard import BOARDS, Board, main, play
-from agents.leaderboard_page import add_results, tables, write_page
+from agents.leaderboard_page import add_results, kept_repetitions, read_curves, tables, write_page
 from agents.registry import AGENTS
 from hpo_gym.documents import fill_document
 from hpo_gym.errors import DataMissingError, InvalidSettingError
@@ -28,7 +30,7 @@ def documents(tmp_path_factory) -> Path:
     shutil.copy(DOCS / "leaderboard.md", folder)
     cells = tmp_path_factory.mktemp("cells")
     for agent in TINY.agents:
-        add_results(folder, play(TINY, agent, 2, cells, 1))
+        add_results(folder, play(TINY, agent, range(2), cells, 1))
     return folder
 
 
@@ -60,7 +62,7 @@ def test_the_page_shows_what_was_played(documents):
 def test_results_of_an_agent_are_replaced_and_those_of_others_stay(documents, tmp_path):
     folder = shutil.copytree(documents, tmp_path / "docs")
     before = pd.read_parquet(folder / "leaderboard" / "curves.parquet")
-    add_results(folder, play(TINY, "random", 3, tmp_path, 1))
+    add_results(folder, play(TINY, "random", range(3), tmp_path, 1))
     after = pd.read_parquet(folder / "leaderboard" / "curves.parquet")
     assert len(after) == len(before)
     same = [
@@ -69,6 +71,38 @@ def test_results_of_an_agent_are_replaced_and_those_of_others_stay(documents, tm
     ]
     assert same == [True, False]
     assert json.loads((folder / "leaderboard" / "facts.json").read_text())["tiny"]["random"]["seeds"] == 3
+
+
+def test_repetitions_are_added_to_those_that_are_there(documents, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(BOARDS, "tiny", TINY)
+    parts = shutil.copytree(documents, tmp_path / "parts")
+    first = read_curves(parts).query("agent == 'local_search'").set_index("task")["regret"]
+    second = play(TINY, "local_search", range(2, 5), tmp_path, 1)
+    options = ["--boards", "tiny", "--output", str(tmp_path / "other"), "--workers", "1", "--documents"]
+    assert main([*options, str(parts), "--agents", "local_search", "--seeds", "5"]) == 0
+    assert kept_repetitions(parts, "tiny", "local_search") == 5
+    found = read_curves(parts).query("agent == 'local_search'").set_index("task")["regret"]
+    for task, regret in zip(second.tasks, second.regret, strict=True):
+        np.testing.assert_allclose(found[task], (2 * first[task] + 3 * regret) / 5, rtol=1e-5, atol=1e-7)
+    capsys.readouterr()
+    # As many as are asked for are there: nothing is played, and nothing changes.
+    before = read_curves(parts)
+    assert main([*options, str(parts), "--seeds", "2"]) == 0
+    assert "regret" not in capsys.readouterr().err
+    pd.testing.assert_frame_equal(read_curves(parts), before)
+    assert main([*options, str(parts), "--seeds", "2", "--agents", "local_search", "--anew"]) == 0
+    assert kept_repetitions(parts, "tiny", "local_search") == 2
+
+
+def test_repetitions_on_other_data_are_not_added(documents, tmp_path):
+    folder = shutil.copytree(documents, tmp_path / "docs")
+    with pytest.raises(InvalidSettingError, match=r"Repetitions 3 to 4 of 'random'.*the 2 of.*--anew"):
+        add_results(folder, play(TINY, "random", range(3, 5), tmp_path, 1))
+    results = play(TINY, "random", range(2, 4), tmp_path, 1)
+    with pytest.raises(InvalidSettingError, match="other data"):
+        add_results(folder, dataclasses.replace(results, data={"tiny.json": "0"}))
+    with pytest.raises(InvalidSettingError, match="other data or tasks"):
+        add_results(folder, dataclasses.replace(results, tasks=("another", *results.tasks[1:])))
 
 
 def test_agents_of_one_board_played_the_same_tasks(documents, tmp_path):

@@ -41,6 +41,8 @@ class Rules:
             they follow the evaluation at reset, and are charged like any other. Methods that walk on a grid cannot
             be moved there.
         settings: Further fields of :class:`~hpo_gym.mdp.EpisodeSettings`.
+        first_seed: Number of the first repetition. To add to what was played: ``seeds=7, first_seed=3`` after
+            ``seeds=3``.
 
     Raises:
         InvalidSettingError: For an impossible value, or a setting that would make budgets unequal.
@@ -53,9 +55,11 @@ class Rules:
     budget: int = 50
     initial_points: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
+    first_seed: int = 0
 
     def __post_init__(self) -> None:
         require_integer("seeds", self.seeds, 1)
+        require_integer("first_seed", self.first_seed, 0)
         require_integer("seed", self.seed, 0)
         require_integer("initial_points", self.initial_points, 0)
         for name in ("action", "observation", "budget"):
@@ -76,6 +80,11 @@ class Rules:
                 f"initial_points={self.initial_points!r} and the start leave no evaluation of budget={self.budget!r} "
                 "to the methods. Use fewer initial points, or a larger budget."
             )
+
+    @property
+    def repetitions(self) -> range:
+        """Numbers of the repetitions."""
+        return range(self.first_seed, self.first_seed + self.seeds)
 
 
 @dataclass(frozen=True)
@@ -164,14 +173,17 @@ class Stage:
     def units(self) -> list[Unit]:
         """Return all episodes in the portions in which they are played."""
         size = 1 if isinstance(self.contender, EpisodicContender) else LARGEST_BATCH
-        return [Unit(first, min(size, self.episodes - first)) for first in range(0, self.episodes, size)]
+        begin, end = (
+            number * len(self.engine.tasks) for number in (self.rules.first_seed, self.rules.repetitions.stop)
+        )
+        return [Unit(first, min(size, end - first)) for first in range(begin, end, size)]
 
     def _random(self, *purpose: str | int) -> Tensor:
         """Return a random configuration for every (repetition, task of the suite): ``[seeds, N, D]``."""
         suite, root, device = self.engine.suite, self.rules.seed, self.engine.device
         # One stream per repetition over all tasks of the suite: neither the split nor the number of repetitions
         # changes where a (task, seed) begins.
-        streams = [generator(root, "evaluate", *purpose, seed, device=device) for seed in range(self.rules.seeds)]
+        streams = [generator(root, "evaluate", *purpose, seed, device=device) for seed in self.rules.repetitions]
         return torch.stack([suite.space.sample(suite.num_tasks, stream) for stream in streams])
 
     def _start(self) -> Tensor:
@@ -206,8 +218,9 @@ class Stage:
         episode = torch.arange(unit.first, unit.first + unit.count, device=device)
         task, repetition = engine.tasks[episode % len(engine.tasks)], episode // len(engine.tasks)
         options: dict[str, Any] = {"task_index": task}
+        row = repetition - self.rules.first_seed
         if self._starts is not None:
-            options["start"] = self._starts[repetition, task]
+            options["start"] = self._starts[row, task]
         # No name is part of it: a policy in a renamed folder plays the same episodes.
         draws = generator(self.rules.seed, "evaluate", "act", unit.first, device=device)
         act: Act = contender.begin() if isinstance(contender, EpisodicContender) else contender.act
@@ -215,7 +228,7 @@ class Stage:
         trials = _Trials(engine)
         if outcome is not None:
             trials.add(episode, state, outcome.evaluation, 0.0)
-        initial = [points[repetition, task] for points in self._initial]
+        initial = [points[row, task] for points in self._initial]
         least = 0 if outcome is None else 1
         trial, most = least, dynamics.max_trials
         while len(episode) > 0:

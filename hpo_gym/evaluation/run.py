@@ -101,7 +101,7 @@ def evaluate(
         suite: The tasks; everything is computed on its device.
         progress: Called with the share done, in ``(0, 1]``.
         rules: Fields of :class:`~hpo_gym.evaluation.Rules`: ``split``, ``protocol``, ``seeds``, ``seed``,
-            ``budget``, ``initial_points``, ``settings``.
+            ``budget``, ``initial_points``, ``settings``, ``first_seed``.
 
     Returns:
         One row per trial.
@@ -113,11 +113,12 @@ def evaluate(
     """
     stage = Stage(contender, suite, Rules(**rules))
     played: list[Played] = []
-    for unit in stage.units():
+    units = stage.units()
+    for unit in units:
 
         def report(share: float, unit: Unit = unit) -> None:
             if progress is not None:
-                progress((unit.first + share * unit.count) / stage.episodes)
+                progress((unit.first - units[0].first + share * unit.count) / stage.episodes)
 
         played.append(stage.play(unit, report))
     return assemble([stage], [played])[0]
@@ -208,7 +209,7 @@ def _identity(suite: TaskSuite, rules: Rules) -> dict[str, Any]:
     """Return what decides the trials of every contender alike."""
     chosen = asdict(rules) | {"settings": dict(rules.settings)}
     # An episode is the same whatever there is besides it.
-    del chosen["seeds"]
+    del chosen["seeds"], chosen["first_seed"]
     return {
         "rules": chosen,
         "source": suite.spec.source,

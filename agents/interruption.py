@@ -18,10 +18,15 @@ class Interruption:
     """Within its context the first Ctrl-C sets :attr:`requested`; the next one does what it did before.
 
     Only the main thread may decide about signals: in another one nothing changes, nor where Ctrl-C is ignored.
+
+    Args:
+        repeated: Whether one Ctrl-C may arrive several times, as from ``torchrun``, which passes on what its processes
+            have already got from the terminal: later ones change nothing then.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, repeated: bool = False) -> None:
         self.requested = False
+        self._repeated = repeated
         self._before: Any = None
 
     def __enter__(self) -> Interruption:
@@ -36,8 +41,11 @@ class Interruption:
             signal.signal(signal.SIGINT, self._before)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._repeated and self.requested:
+            return
         self.requested = True
-        signal.signal(signal.SIGINT, self._before)
+        if not self._repeated:
+            signal.signal(signal.SIGINT, self._before)
         # A measurement or an update may still take seconds. print() must not be called from a signal handler: it
         # may have interrupted another print().
         with contextlib.suppress(OSError):

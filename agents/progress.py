@@ -19,6 +19,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from agents.processes import is_first_process
+
 __all__ = ["EvaluationDisplay", "TrainingDisplay", "make_console"]
 
 _LINE_SECONDS = 15.0
@@ -30,11 +32,15 @@ _FILE_WIDTH = 140
 
 
 def make_console(stderr: bool = False) -> Console:
-    """Return a console on standard output or standard error, wide enough for tables where it is no terminal."""
-    console = Console(stderr=stderr)
+    """Return a console on standard output or standard error, wide enough for tables where it is no terminal.
+
+    Of several processes that train one policy, the first alone says something, unless it is an error.
+    """
+    quiet = not stderr and not is_first_process()
+    console = Console(stderr=stderr, quiet=quiet)
     if console.is_terminal or "COLUMNS" in os.environ:
         return console
-    return Console(stderr=stderr, width=_FILE_WIDTH)
+    return Console(stderr=stderr, width=_FILE_WIDTH, quiet=quiet)
 
 
 def _progress(console: Console, description: TextColumn, *, disable: bool = False, transient: bool = False) -> Progress:

@@ -8,7 +8,6 @@ stopped: what one method played in one search space is kept as a whole. ``--page
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,12 +25,12 @@ from agents.registry import find_agent
 from agents.shipped_policies import load_shipped
 from agents.sim_to_real_study_data import DATASETS, StudyDataset, live_data, require_unseen
 from agents.sim_to_real_study_page import COMMAND, NAME, write_page
-from agents.study import with_other_spaces, write_results
-from agents.study_command import with_exit_status
+from agents.study import with_other_rows, write_results
+from agents.study_command import add_workers, study_parser, with_exit_status
 from agents.versions import versions
 from hpo_gym import load_suite
 from hpo_gym.envs import HPOVectorEnv
-from hpo_gym.errors import DataMissingError, unknown_name
+from hpo_gym.errors import DataMissingError, require_names
 from hpo_gym.evaluation import CellStore, Rules, evaluate_all
 from hpo_gym.evaluation.cells import content_digest
 from hpo_gym.evaluation.contender import AnyContender
@@ -141,24 +140,16 @@ def play(
 @with_exit_status
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; return the exit status."""
-    parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
-    parser.add_argument("--page", action="store_true", help="play nothing; only write the page")
-    parser.add_argument(
-        "--families", nargs="+", metavar="NAME", default=_FAMILIES, help=f"some of {', '.join(_FAMILIES)}"
-    )
-    parser.add_argument("--seeds", type=int, default=5, help="repetitions per dataset (default: 5)")
-    parser.add_argument("--workers", type=int, default=1, help="processes that train (default: 1)")
-    parser.add_argument("--documents", type=Path, default=Path("docs"), help="where the page is (default: docs)")
-    parser.add_argument("--output", type=Path, default=Path("evaluations/sim-to-real"), help="played episodes")
+    output = Path("evaluations/sim-to-real")
+    parser = study_parser(COMMAND, __doc__, parts="families", names=_FAMILIES, seeds=5, output=output)
+    add_workers(parser, "train")
     options = parser.parse_args(arguments)
     folder = options.documents / "studies" / "data"
-    for name in options.families:
-        if name not in EMBEDDED_FAMILIES:
-            raise unknown_name("family", name, EMBEDDED_FAMILIES)
+    require_names("family", options.families, EMBEDDED_FAMILIES)
     for name in () if options.page else options.families:
         trials = play(name, AGENTS, options.seeds, options.output, workers=options.workers)
         facts = {"seeds": options.seeds, "budget": _BUDGET, "versions": versions()}
-        write_results(folder, NAME, {NAME: with_other_spaces(trials, folder, NAME, COMMAND)}, facts)
+        write_results(folder, NAME, {NAME: with_other_rows(trials, folder, NAME, COMMAND)}, facts)
         print(write_page(options.documents), flush=True)
     if options.page:
         print(write_page(options.documents))

@@ -7,6 +7,7 @@ from typing import Any
 
 from agents.sim_to_real_study_data import DATASETS
 from agents.study import read_results
+from agents.versions import versions_text
 from hpo_gym.documents import fill_page, markdown_table
 from hpo_gym.evaluation import (
     RecordTable,
@@ -148,7 +149,7 @@ def _made(records: RecordTable, facts: dict[str, Any]) -> str:
     spaces = ", ".join(sorted(set(frame["space"].astype(str))))
     seconds = frame.groupby("space", observed=True)["seconds"].mean()
     took = ", ".join(f"{space} {value:.2f} s" for space, value in seconds.items())
-    used = ", ".join(f"{name} {value}" for name, value in sorted(facts["versions"].items()) if isinstance(value, str))
+    used = versions_text(facts["versions"])
     return (
         f"Families played: {spaces}; {len(frame):,} evaluations, {facts['seeds']} repetitions per dataset, "
         f"{facts['budget']} evaluations each, root seed 0. A training takes on average: {took}. {used}."

@@ -25,7 +25,7 @@ from agents.spg_tasks import SHARES, TASKS, load_task
 from agents.study import write_results
 from agents.study_command import with_exit_status
 from agents.versions import versions
-from hpo_gym.errors import InvalidSettingError, require_integer, unknown_name
+from hpo_gym.errors import InvalidSettingError, require_integer, require_names
 from hpo_gym.sources.bundle_files import write_atomic
 
 if TYPE_CHECKING:
@@ -61,9 +61,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _measure(options: argparse.Namespace, given: Sequence[str]) -> None:
-    for name in options.tasks:
-        if name not in TASKS:
-            raise unknown_name("task", name, TASKS)
+    require_names("task", options.tasks, TASKS)
     require_integer("--seeds", options.seeds, 1)
     regimes = REGIMES
     if options.epochs is not None:

@@ -6,7 +6,7 @@ them to the page:
 * :func:`play` evaluates runs, classical methods and the random walk on a split; :func:`regret_rows` makes compact rows
   of the records, :func:`mean_curves` what the tests take.
 * :func:`write_results` and :func:`read_results` keep tables and what they were made with in ``docs/studies/data``, from
-  where the page is written without any run; :func:`with_other_spaces` adds what is there already of spaces that were
+  where the page is written without any run; :func:`with_other_rows` adds what is there already of what was
   played before.
 """
 
@@ -40,12 +40,13 @@ if TYPE_CHECKING:
 __all__ = [
     "WALK",
     "PlayedSplit",
+    "kept_results",
     "mean_curves",
     "play",
     "read_results",
     "regret_rows",
     "require_same_repetitions",
-    "with_other_spaces",
+    "with_other_rows",
     "write_results",
 ]
 
@@ -226,24 +227,44 @@ def read_results(folder: Path, name: str, command: str) -> tuple[dict[str, pd.Da
     return tables, facts
 
 
-def with_other_spaces(new: pd.DataFrame, folder: Path, name: str, command: str) -> pd.DataFrame:
-    """Return the rows of spaces that were played before and not now, then the new ones.
+def kept_results(folder: Path, name: str, command: str) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
+    """Return what :func:`read_results` does, or empty dictionaries where nothing was written yet.
+
+    Raises:
+        DataIntegrityError: If a file is another one than was written.
+    """
+    return read_results(folder, name, command) if (folder / f"{name}.json").is_file() else ({}, {})
+
+
+def with_other_rows(
+    new: pd.DataFrame,
+    folder: Path,
+    name: str,
+    command: str,
+    *,
+    table: str | None = None,
+    keys: Sequence[str] = ("space",),
+) -> pd.DataFrame:
+    """Return the rows of what was played before and not now, then the new ones.
 
     Args:
-        new: Rows of some spaces, with a column ``space``; they take the place of all that is there of those.
+        new: Rows that take the place of all that are there with the same keys.
         folder: ``docs/studies/data``.
-        name: Of the study, and of its table.
+        name: Of the study.
         command: What makes it, for messages.
+        table: Name of the table; ``None``: that of the study.
+        keys: Columns that say what was played.
 
     Raises:
         DataIntegrityError: If a file is another one than was written.
     """
     import pandas as pd
 
-    if not (folder / f"{name}.json").is_file():
+    before = kept_results(folder, name, command)[0].get(table or name)
+    if before is None:
         return new
-    before = read_results(folder, name, command)[0][name]
-    return pd.concat([before[~before["space"].isin(set(new["space"]))], new], ignore_index=True)
+    again = pd.MultiIndex.from_frame(before[list(keys)]).isin(pd.MultiIndex.from_frame(new[list(keys)]))
+    return pd.concat([before[~again], new], ignore_index=True)
 
 
 def require_same_repetitions(folder: Path, name: str, command: str, spaces: Sequence[str], seeds: int) -> None:
@@ -260,10 +281,8 @@ def require_same_repetitions(folder: Path, name: str, command: str, spaces: Sequ
         InvalidSettingError: If rows that stay have others.
         DataIntegrityError: If a file is another one than was written.
     """
-    if not (folder / f"{name}.json").is_file():
-        return
-    tables, facts = read_results(folder, name, command)
-    others = sorted(set(tables[name]["space"]) - set(spaces))
+    tables, facts = kept_results(folder, name, command)
+    others = sorted(set(tables[name]["space"]) - set(spaces)) if tables else []
     if others and facts["seeds"] != seeds:
         raise InvalidSettingError(
             f"--seeds {seeds}: {', '.join(others)} in {folder} were played with {facts['seeds']} repetitions. Give "

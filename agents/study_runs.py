@@ -23,6 +23,7 @@ __all__ = [
     "StudyRun",
     "find_runs",
     "learning_curve",
+    "read_run",
     "require_alike",
     "run_facts",
     "settings_of",
@@ -86,13 +87,19 @@ def find_runs(folder: Path) -> FoundRuns:
     paths = sorted(path.parent for path in folder.glob("*/config.yaml"))
     if not paths:
         raise DataMissingError(f"There is no run in {folder}. Train some with `python train.py -m ... runs={folder}`.")
-    runs = [_read_run(path) for path in paths]
+    runs = [read_run(path) for path in paths]
     return FoundRuns(
         tuple(run for run in runs if run.result is not None), tuple(run for run in runs if run.result is None)
     )
 
 
-def _read_run(path: Path) -> StudyRun:
+def read_run(path: Path) -> StudyRun:
+    """Return the run of a folder.
+
+    Raises:
+        DataMissingError: If there is none.
+        DataIntegrityError: If its files cannot be read.
+    """
     folder = RunFolder.open(path)
     try:
         config = ExperimentConfig.from_mapping(folder.config())

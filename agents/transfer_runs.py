@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from agents.environments import EnvironmentConfig
 from agents.registry import find_agent
 from agents.study_runs import StudyRun, require_alike, settings_of
-from hpo_gym.errors import InvalidSettingError, require_integer, unknown_name
+from hpo_gym.errors import InvalidSettingError, require_integer, require_names
 
 __all__ = ["Cell", "Plan", "common_environment", "matched"]
 
@@ -82,9 +82,7 @@ class Plan:
             ("--subset-agents", self.subset_agents, self.agents),
             ("--subset-spaces", self.subset_spaces, self.spaces),
         ):
-            for name in chosen:
-                if name not in among:
-                    raise unknown_name(f"name in {option}", name, among)
+            require_names(f"name in {option}", chosen, among)
         require_integer("--seeds", self.seeds, 1)
         for size in self.sizes:
             require_integer("--sizes", size, 1, "all training datasets are always among them")

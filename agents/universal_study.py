@@ -8,7 +8,6 @@ there of the others; ``--page`` only writes the page anew from ``docs/studies/da
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -23,11 +22,12 @@ from agents.grpo_universal import UniversalGRPO
 from agents.policy_alone import policy_alone
 from agents.problem import Problem
 from agents.progress import EvaluationDisplay, make_console
-from agents.study import require_same_repetitions, with_other_spaces, write_results
-from agents.study_command import with_exit_status
+from agents.study import require_same_repetitions, with_other_rows, write_results
+from agents.study_command import add_workers, study_parser, with_exit_status
+from agents.study_tables import curve_frame
 from agents.universal_study_page import ALONE, COMMAND, NAME, SPACES, write_page
 from agents.versions import versions
-from hpo_gym.errors import InvalidSettingError, unknown_name
+from hpo_gym.errors import InvalidSettingError, require_names
 from hpo_gym.evaluation import CellStore, regret_curves
 
 if TYPE_CHECKING:
@@ -50,14 +50,12 @@ def play(space: str, run: Path, seeds: int, folder: Path, workers: int = 1) -> p
         workers: Processes that play.
 
     Returns:
-        Columns ``space``, ``agent``, ``task`` and ``regret`` (float32 ``[T]``, mean over repetitions).
+        Rows of :func:`agents.study_tables.curve_frame`.
 
     Raises:
         EvaluationFailedError: If an episode could not be played.
         SplitLeakError: If the policy has seen the space, or a dataset.
     """
-    import pandas as pd
-
     env = EnvironmentConfig(id="HPO-OpenMLContinuous-v0", space=space)
     comparison = prepare(
         ComparisonConfig(
@@ -78,35 +76,26 @@ def play(space: str, run: Path, seeds: int, folder: Path, workers: int = 1) -> p
     with CellStore(folder / f"{space}.sqlite") as store, EvaluationDisplay(console) as display:
         result = dataclasses.replace(comparison, contenders=contenders).run(display.update, store, workers)
     curves = regret_curves(result.require_complete().records)
-    rows = []
     for agent, values in curves.values.items():
         console.print(f"{space}: {agent}: regret {values[:, -1].mean():.4f}", highlight=False, soft_wrap=True)
-        tasks = [task for _, _, task in curves.tasks]
-        rows += [(space, agent, task, regret) for task, regret in zip(tasks, values.astype("float32"), strict=True)]
-    return pd.DataFrame(rows, columns=["space", "agent", "task", "regret"])
+    return curve_frame(space, curves)
 
 
 @with_exit_status
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; return the exit status."""
-    parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
-    parser.add_argument("--page", action="store_true", help="play nothing; only write the page")
-    parser.add_argument("--spaces", nargs="+", metavar="NAME", default=SPACES, help=f"some of {', '.join(SPACES)}")
+    output = Path("evaluations/universal")
+    parser = study_parser(COMMAND, __doc__, parts="spaces", names=SPACES, seeds=10, output=output)
     parser.add_argument("--runs", type=Path, default=Path("runs/universal"), help="folder of without-<space>")
-    parser.add_argument("--seeds", type=int, default=10, help="repetitions per dataset (default: 10)")
-    parser.add_argument("--workers", type=int, default=1, help="processes that play (default: 1)")
-    parser.add_argument("--documents", type=Path, default=Path("docs"), help="where the page is (default: docs)")
-    parser.add_argument("--output", type=Path, default=Path("evaluations/universal"), help="played episodes")
+    add_workers(parser, "play")
     options = parser.parse_args(arguments)
     folder = options.documents / "studies" / "data"
-    for name in options.spaces:
-        if name not in SPACES:
-            raise unknown_name("search space", name, SPACES)
+    require_names("search space", options.spaces, SPACES)
     if not options.page:
         require_same_repetitions(folder, NAME, COMMAND, options.spaces, options.seeds)
     for name in () if options.page else options.spaces:
         rows = play(name, options.runs / f"without-{name}", options.seeds, options.output, options.workers)
-        rows = with_other_spaces(rows, folder, NAME, COMMAND)
+        rows = with_other_rows(rows, folder, NAME, COMMAND)
         rows = rows.sort_values("space", key=lambda spaces: spaces.map(SPACES.index), kind="stable", ignore_index=True)
         facts = {"seeds": options.seeds, "budget": _BUDGET, "versions": versions()}
         write_results(folder, NAME, {NAME: rows}, facts)

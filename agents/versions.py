@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-__all__ = ["versions"]
+__all__ = ["versions", "versions_text"]
 
 _PACKAGES = (
     "hpo_gym",
@@ -42,6 +43,11 @@ def versions() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "git": _git(),
     }
+
+
+def versions_text(made_with: Mapping[str, Any]) -> str:
+    """Return the interpreter and the kind of machine of what :func:`versions` said, for a page."""
+    return ", ".join(f"{name} {value}" for name, value in sorted(made_with.items()) if isinstance(value, str))
 
 
 def _git() -> dict[str, Any] | None:

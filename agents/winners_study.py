@@ -19,8 +19,8 @@ from agents.comparison import ComparisonConfig, prepare
 from agents.environments import EnvironmentConfig
 from agents.grpo_study_page import write_page
 from agents.progress import EvaluationDisplay, make_console
-from agents.study import read_results, write_results
-from agents.study_command import with_exit_status
+from agents.study import kept_results, with_other_rows, write_results
+from agents.study_command import add_workers, study_parser, with_exit_status
 from agents.versions import versions
 from agents.winners import (
     SURFACE_OPTIMUM,
@@ -31,12 +31,12 @@ from agents.winners import (
     winners_of,
 )
 from agents.winners_study_page import COMMAND, GENUINE, GRPO_AGENT, NAME, TRIALS
-from hpo_gym.errors import unknown_name
+from hpo_gym.errors import require_names
 from hpo_gym.evaluation import CellStore
-from hpo_gym.fitting.recipes import RUN_RECIPES, SURROGATE_RECIPES, RunRecipe
+from hpo_gym.fitting.recipes import RUN_RECIPES, SURROGATE_RECIPES
+from hpo_gym.fitting.run_tables import read_runs
 from hpo_gym.sources import load_suite
-from hpo_gym.sources.run_tables import RunTable, read_run_table
-from hpo_gym.sources.store import find_file
+from hpo_gym.sources.run_tables import RunTable
 from hpo_gym.tasks.suite import TaskSuite
 
 if TYPE_CHECKING:
@@ -111,27 +111,10 @@ def genuine_rows(space: str, winners: Winners, runs: RunTable) -> pd.DataFrame:
     return frame.groupby(["space", "agent", "task", "trial"], as_index=False).agg(**parts)
 
 
-def _genuine_runs(recipe: RunRecipe) -> RunTable:
-    return read_run_table(
-        find_file(f"openml_runs/{recipe.file}", None),
-        task_column="task_id",
-        hyperparameters=list(recipe.rename),
-        metrics=[recipe.metric],
-        log=recipe.log,
-        rename=recipe.rename,
-    )
-
-
 def _add(folder: Path, table: str, new: pd.DataFrame) -> None:
     """Add rows to a table beside the page, in place of earlier ones of the same methods on the same spaces."""
-    import pandas as pd
-
-    tables = read_results(folder, NAME, COMMAND)[0] if (folder / f"{NAME}.json").is_file() else {}
-    if table in tables:
-        again = set(zip(new["space"], new["agent"], strict=True))
-        before = tables[table]
-        stays = [pair not in again for pair in zip(before["space"], before["agent"], strict=True)]
-        new = pd.concat([before[stays], new], ignore_index=True)
+    tables = kept_results(folder, NAME, COMMAND)[0]
+    new = with_other_rows(new, folder, NAME, COMMAND, table=table, keys=("space", "agent"))
     order = {"space": _SPACES, "agent": (*AGENTS, SURFACE_OPTIMUM)}
     new = new.sort_values(
         ["space", "agent", "trial", "task"],
@@ -144,27 +127,16 @@ def _add(folder: Path, table: str, new: pd.DataFrame) -> None:
 @with_exit_status
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; return the exit status."""
-    parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
-    parser.add_argument("--page", action="store_true", help="play nothing; only write the page")
-    parser.add_argument("--spaces", nargs="+", metavar="NAME", default=_SPACES, help=f"some of {', '.join(_SPACES)}")
+    output = Path("evaluations/grpo")
+    parser = study_parser(COMMAND, __doc__, parts="spaces", names=_SPACES, seeds=10, output=output)
     parser.add_argument("--agents", nargs="+", metavar="NAME", default=AGENTS, help=f"some of {', '.join(AGENTS)}")
-    parser.add_argument("--seeds", type=int, default=10, help="repetitions per dataset (default: 10)")
-    parser.add_argument("--workers", type=int, default=1, help="processes that play (default: 1)")
-    parser.add_argument("--documents", type=Path, default=Path("docs"), help="where the page is (default: docs)")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("evaluations/grpo"),
-        help="episodes of GRPO, as agents.grpo_study keeps them",
-    )
+    add_workers(parser, "play")
     parser.add_argument(
         "--leaderboard", type=Path, default=Path("evaluations/leaderboard"), help="episodes of the other methods"
     )
     options = parser.parse_args(arguments)
     for kind, given, allowed in (("search space", options.spaces, _SPACES), ("agent", options.agents, AGENTS)):
-        for name in given:
-            if name not in allowed:
-                raise unknown_name(kind, name, allowed)
+        require_names(kind, given, allowed)
     if not options.page:
         for space in options.spaces:
             _score(space, options)
@@ -176,7 +148,7 @@ def _score(space: str, options: argparse.Namespace) -> None:
     folder = options.documents / "studies" / "data"
     # Read first: without the originals there is nothing to play for.
     exact = load_suite("yahpo", _SCENARIOS[space]) if space in _SCENARIOS else None
-    runs = None if space in _SCENARIOS else _genuine_runs(_RUNS[space])
+    runs = None if space in _SCENARIOS else read_runs(_RUNS[space])
 
     def keep(winners: Winners) -> None:
         if exact is not None:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agents.study import mean_curves, read_results
+from agents.study_tables import against, interval
+from agents.versions import versions_text
 from agents.winners import SURFACE_OPTIMUM
 from hpo_gym.documents import markdown_table
 from hpo_gym.evaluation import bootstrap_interval, pairwise_tests
-from hpo_gym.evaluation.style import p_value_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,11 +63,6 @@ def _values(rows: pd.DataFrame, column: str) -> _Values:
     }
 
 
-def _interval(values: np.ndarray[Any, Any]) -> str:
-    low, high = bootstrap_interval(values[:, None])
-    return f"{values.mean():.4f} [{low[0]:.4f}, {high[0]:.4f}]"
-
-
 def _exact(space: str, rows: pd.DataFrame) -> str:
     """Return how regrets by the surface and by its original compare, and GRPO's paired tests on the original."""
     surface, exact = _values(rows, "surface"), _values(rows, "exact")
@@ -80,12 +76,8 @@ def _exact(space: str, rows: pd.DataFrame) -> str:
     for agent in sorted(exact, key=lambda name: (name == SURFACE_OPTIMUM, float(exact[name][:, 0].mean()))):
         cells = [f"`{agent}`" if agent != SURFACE_OPTIMUM else "best known of the surface"]
         for position in range(len(TRIALS)):
-            cells += [_interval(values[agent][:, position]) for values in (surface, exact)]
-            test = tests[position].get(agent)
-            # Turned round: the table says how GRPO does against each.
-            cells.append(
-                "" if test is None else f"{test.losses}/{test.ties}/{test.wins}, {p_value_text(test.corrected_p, '= ')}"
-            )
+            cells += [interval(values[agent][:, position]) for values in (surface, exact)]
+            cells.append(against(tests[position].get(agent)))
         lines.append(cells)
     titles = ["agent"]
     for trial in TRIALS:
@@ -132,10 +124,10 @@ def _genuine(frame: pd.DataFrame) -> str:
                 trial if agent != SURFACE_OPTIMUM else "",
                 f"{rows['promised'].mean():.4f}",
                 f"{rows['genuine'].mean():.4f}",
-                _interval((rows["genuine"] - rows["promised"]).to_numpy()),
+                interval((rows["genuine"] - rows["promised"]).to_numpy()),
                 f"{above} of {len(rows)}",
                 f"{rows['nearest'].mean():.4f}",
-                _interval((rows["genuine"] - rows["nearest"]).to_numpy()),
+                interval((rows["genuine"] - rows["nearest"]).to_numpy()),
             ]
         )
     titles = [
@@ -160,5 +152,5 @@ def _made(frames: dict[str, pd.DataFrame], facts: dict[str, Any]) -> str:
         for agent, seeds in zip(played["agent"], played["seeds"], strict=True):
             who.setdefault(int(seeds), set()).add(f"`{agent}`")
     repetitions = ", ".join(f"{seeds} ({', '.join(sorted(who[seeds]))})" for seeds in sorted(who, reverse=True))
-    used = ", ".join(f"{name} {value}" for name, value in sorted(facts["versions"].items()) if isinstance(value, str))
-    return f"Repetitions per dataset: {repetitions}; {facts['budget']} evaluations each, root seed 0. {used}."
+    played = f"Repetitions per dataset: {repetitions}; {facts['budget']} evaluations each, root seed 0."
+    return f"{played} {versions_text(facts['versions'])}."

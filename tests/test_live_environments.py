@@ -282,7 +282,7 @@ def test_grpo_trains_on_live_tasks_with_a_reward_that_can_be_had(
     env = replace(preset("live_continuous"), budget=5)
     folder = run_training(ExperimentConfig(agent=agent, env=env, runs=str(tmp_path), tensorboard=False))
     trained = load_trained(folder.path)
-    assert trained.config.env.reward is None and trained.agent.updates == 2 * agent.epochs * agent.minibatches
+    assert trained.config.env.reward is None and trained.agent.learner.updates == 2 * agent.epochs * agent.minibatches
     config = ComparisonConfig(runs=(str(folder.path),), env=trained.config.env, protocol="live", seeds=2, budget=5)
     records = prepare(config).run().require_complete().records
     assert records.agents == ("grpo", "random") and records.frame["score"].gt(0.5).any()

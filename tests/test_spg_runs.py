@@ -77,7 +77,7 @@ def test_a_stopped_run_resumes_to_the_same_bits(tmp_path, loss):
 
 @pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
-    agent = replace(QUICK, epochs=60, checkpoint_every=1)
+    agent = replace(QUICK, epochs=30, checkpoint_every=1)
     # How often it is saved changes nothing.
     seldom = replace(agent, checkpoint_every=100)
     whole = run_spg(SPGRun(seldom, name="whole", runs=str(tmp_path), tensorboard=False))

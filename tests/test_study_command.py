@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from agents import grpo_study
-from agents.study import read_results, with_other_spaces, write_results
+from agents.study import read_results, with_other_rows, write_results
 from agents.study_command import with_exit_status
 from hpo_gym.errors import DataIntegrityError, InvalidSettingError
 
@@ -55,14 +55,14 @@ def rows(spaces: list[str], value: float) -> pd.DataFrame:
 
 def test_rows_of_spaces_that_are_not_played_again_stay(tmp_path):
     first = rows(["rpart", "xgboost"], 0.5)
-    assert with_other_spaces(first, tmp_path, "grpo", "make it") is first, "nothing was there"
+    assert with_other_rows(first, tmp_path, "grpo", "make it") is first, "nothing was there"
     (table, _) = write_results(tmp_path, "grpo", {"grpo": first}, {"seeds": 10})
-    found = with_other_spaces(rows(["xgboost", "ranger"], 0.25), tmp_path, "grpo", "make it")
+    found = with_other_rows(rows(["xgboost", "ranger"], 0.25), tmp_path, "grpo", "make it")
     assert found["space"].tolist() == ["rpart"] * 2 + ["xgboost"] * 2 + ["ranger"] * 2
     assert [float(regret[0]) for regret in found["regret"]] == [0.5] * 2 + [0.25] * 4
     table.write_bytes(table.read_bytes()[:-1])
     with pytest.raises(DataIntegrityError, match=r"another one.*make it"):
-        with_other_spaces(first, tmp_path, "grpo", "make it")
+        with_other_rows(first, tmp_path, "grpo", "make it")
 
 
 def test_the_grpo_study_does_not_mix_numbers_of_repetitions(tmp_path, capsys):

@@ -10,8 +10,9 @@ Importing the package registers its environments::
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from hpo_gym.lazy_names import lazy_names
 from hpo_gym.registration import register_card, register_packaged_cards, registered_ids
 
 if TYPE_CHECKING:
@@ -33,10 +34,10 @@ __all__ = [
 
 #: Where the names that are imported on first use live.
 _LAZY = {
-    "HPOEnv": "hpo_gym.envs",
-    "HPOVectorEnv": "hpo_gym.envs",
-    "TaskRef": "hpo_gym.tasks.ref",
-    "load_suite": "hpo_gym.sources",
+    "HPOEnv": "envs",
+    "HPOVectorEnv": "envs",
+    "TaskRef": "tasks.ref",
+    "load_suite": "sources",
 }
 
 register_packaged_cards()
@@ -46,9 +47,4 @@ def __dir__() -> list[str]:
     return __all__
 
 
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        from importlib import import_module
-
-        return getattr(import_module(_LAZY[name]), name)
-    raise AttributeError(f"module 'hpo_gym' has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _LAZY)

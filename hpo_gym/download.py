@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from hpo_gym.errors import DataIntegrityError, HPOGymError, InvalidSettingError, unknown_name
+from hpo_gym.errors import DataIntegrityError, HPOGymError, InvalidSettingError, require_names, unknown_name
 from hpo_gym.sources.archives import ORIGIN_FILE, unpack_zip
 from hpo_gym.sources.fetch import Progress, fetch
 from hpo_gym.sources.pinned import PinnedTable, packaged_table
@@ -149,9 +149,7 @@ def download_hpob(
         UnknownNameError: For an unknown archive.
         DataError: If an archive cannot be had, is not the published one, or is unsafe to unpack.
     """
-    for name in archives:
-        if name not in _ARCHIVES:
-            raise unknown_name("archive of HPO-B", name, _ARCHIVES)
+    require_names("archive of HPO-B", archives, _ARCHIVES)
     for name in archives or _ARCHIVES:
         relative = f"hpob/{name}.zip"
         target = folder / "hpob" / name

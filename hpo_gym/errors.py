@@ -6,7 +6,7 @@ Every message names the offending value, what is allowed (closest match first) a
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 __all__ = [
     "DataError",
@@ -20,6 +20,7 @@ __all__ = [
     "UnknownNameError",
     "UnsupportedOperatorError",
     "require_integer",
+    "require_names",
     "unknown_name",
 ]
 
@@ -79,6 +80,22 @@ def unknown_name(kind: str, name: object, allowed: Iterable[object], remedy: str
     listed = ", ".join(choices) if choices else "(none)"
     message = f"Unknown {kind} {name!r}.{hint} Allowed: {listed}."
     return UnknownNameError(f"{message} {remedy}".rstrip())
+
+
+def require_names(kind: str, names: Iterable[object], allowed: Collection[object]) -> None:
+    """Require that names are known.
+
+    Args:
+        kind: What they should be, in the singular, e.g. ``"space"``.
+        names: The values.
+        allowed: Every legal value.
+
+    Raises:
+        UnknownNameError: For the first that is not legal.
+    """
+    for name in names:
+        if name not in allowed:
+            raise unknown_name(kind, name, allowed)
 
 
 def require_integer(name: str, value: object, least: int, why: str = "") -> None:

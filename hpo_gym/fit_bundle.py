@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from hpo_gym.errors import HPOGymError, unknown_name
+from hpo_gym.errors import HPOGymError, require_names
 from hpo_gym.fitting.recipes import RUN_RECIPES, SURROGATE_RECIPES
 from hpo_gym.sources.bundle_files import BUNDLE_FOLDER
 
@@ -28,9 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=BUNDLE_FOLDER, help="where to write")
     options = parser.parse_args(arguments)
     try:
-        for space in options.spaces:
-            if space not in known:
-                raise unknown_name("embedded space", space, known)
+        require_names("embedded space", options.spaces, known)
         for space in options.spaces or known:
             _build(space, options)
     except HPOGymError as error:

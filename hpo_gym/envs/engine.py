@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpo_gym.errors import InvalidActionError, InvalidSettingError, SplitLeakError, unknown_name
+from hpo_gym.errors import InvalidActionError, InvalidSettingError, SplitLeakError, require_names, unknown_name
 from hpo_gym.mdp import Dynamics, EpisodeSettings, EpisodeState, Outcome
 from hpo_gym.mdp.observations import ObservationPart
 from hpo_gym.sources import check_source_options, load_suite
@@ -136,9 +136,7 @@ class EpisodeEngine:
                 f"options={options!r} must be a dictionary with keys of {', '.join(RESET_OPTIONS)}, or None."
             )
         options = options or {}
-        for key in options:
-            if key not in RESET_OPTIONS:
-                raise unknown_name("reset option", key, RESET_OPTIONS)
+        require_names("reset option", options, RESET_OPTIONS)
         task = self._choose_tasks(batch, draws, options)
         start = options.get("start")
         return self.dynamics.begin(task, draws, None if start is None else self._start(start, batch))

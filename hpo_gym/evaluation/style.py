@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hpo_gym.errors import InvalidSettingError, unknown_name
+from hpo_gym.errors import InvalidSettingError, require_names
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,9 +125,7 @@ def emphasised_agents(final: Mapping[str, float], chosen: Sequence[str] | None) 
         UnknownNameError: For a name that is not among the agents.
     """
     if chosen is not None:
-        for name in chosen:
-            if name not in final:
-                raise unknown_name("agent", name, final)
+        require_names("agent", chosen, final)
         return frozenset(chosen)
     ranked = sorted(final, key=lambda name: (final[name], name))
     return frozenset(ranked if len(ranked) <= CROWD else ranked[:3])

@@ -23,10 +23,19 @@ from hpo_gym.tasks.optimum import OptimumSearch, find_known_range
 from hpo_gym.tasks.ref import TaskRef
 from hpo_gym.tasks.suite import SuiteSpec, TaskSuite
 
-__all__ = ["build_from_runs", "genuine_best"]
+__all__ = ["build_from_runs", "genuine_best", "read_runs"]
 
 
-def _read(recipe: RunRecipe, data_dir: str | None) -> RunTable:
+def read_runs(recipe: RunRecipe, data_dir: str | None = None) -> RunTable:
+    """Return the genuine runs that a space is fitted to.
+
+    Args:
+        recipe: Of the space.
+        data_dir: Folder of the originals.
+
+    Raises:
+        DataMissingError: If the run table is not there.
+    """
     return read_run_table(
         find_file(f"openml_runs/{recipe.file}", data_dir),
         task_column="task_id",
@@ -48,7 +57,7 @@ def genuine_best(data_dir: str | None = None) -> dict[str, float]:
     """
     best: dict[str, float] = {}
     for recipe in RUN_RECIPES:
-        table = _read(recipe, data_dir)
+        table = read_runs(recipe, data_dir)
         for index, identity in enumerate(table.task_ids):
             key = dataset_key(TaskRef("openml-task", identity))
             reached = float(table.values[table.task == index, 0].max())
@@ -68,7 +77,7 @@ def build_from_runs(
     Saturated tasks are left out (:func:`~hpo_gym.fitting.screen.screen_runs`). The quantile maps of the fit end at
     the best run that was observed, so that no configuration is promised more than a genuine run reached.
     """
-    everything = _read(recipe, data_dir)
+    everything = read_runs(recipe, data_dir)
     excluded = screen_runs(everything)
     table = everything.subset([index for index in range(len(everything.task_ids)) if index not in excluded])
     metrics = (Metric(recipe.metric, minimize=False, lower=0.0, upper=1.0),)

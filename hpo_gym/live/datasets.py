@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from hpo_gym.errors import DataIntegrityError, DataMissingError, InvalidSettingError, unknown_name
+from hpo_gym.errors import DataIntegrityError, DataMissingError, InvalidSettingError, require_names, unknown_name
 from hpo_gym.live.frames import TaskChoice, read_table, split_target, table_from_frame, write_table
 from hpo_gym.live.libraries import require_library
 from hpo_gym.live.openml_data import OpenMLSettings, openml_table
@@ -231,9 +231,7 @@ def _sklearn_table(source: DataSource) -> Table:
 
 
 def _without(frame: pd.DataFrame, drop: Sequence[str], name: str) -> pd.DataFrame:
-    for column in drop:
-        if column not in frame.columns:
-            raise unknown_name(f"column of {name}", column, frame.columns)
+    require_names(f"column of {name}", drop, frame.columns)
     return frame.drop(columns=list(drop))
 
 

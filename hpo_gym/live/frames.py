@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hpo_gym.errors import DataIntegrityError, InvalidSettingError, unknown_name
+from hpo_gym.errors import DataIntegrityError, InvalidSettingError, require_names
 from hpo_gym.live.qualities import frame_qualities
 from hpo_gym.live.table import Table
 
@@ -44,9 +44,7 @@ def split_target(
     frame = _named(frame, name)
     columns = list(frame.columns)
     target = columns[-1] if target is None else target
-    for column in (target, *drop):
-        if column not in columns:
-            raise unknown_name(f"column of {name}", column, columns)
+    require_names(f"column of {name}", (target, *drop), columns)
     if target in drop:
         raise InvalidSettingError(f"Column {target!r} of {name} is the target and cannot be dropped.")
     return frame.drop(columns=[target, *drop]), frame[target]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from hpo_gym.errors import InvalidSettingError, require_integer, unknown_name
+from hpo_gym.errors import InvalidSettingError, require_integer, require_names, unknown_name
 from hpo_gym.live.datasets import DataSource, load_table
 from hpo_gym.live.libraries import require_library
 from hpo_gym.live.models import Fit, find_family
@@ -203,9 +203,7 @@ class LiveObjective:
 
     def _check_configuration(self, configuration: Mapping[str, Value]) -> None:
         allowed = self.spec.names
-        for name in configuration:
-            if name not in allowed:
-                raise unknown_name("hyperparameter", name, allowed)
+        require_names("hyperparameter", configuration, allowed)
 
     def _evaluate(
         self,

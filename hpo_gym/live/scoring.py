@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpo_gym.errors import InvalidSettingError, unknown_name
+from hpo_gym.errors import InvalidSettingError, require_names, unknown_name
 from hpo_gym.live.presets import TaskType
 from hpo_gym.surrogates.base import Metric
 
@@ -105,9 +105,7 @@ def check_scores(names: Sequence[str], task: TaskType) -> None:
         UnknownNameError: If one is not.
     """
     allowed = [name for name, score in SCORES.items() if score.task == task]
-    for name in names:
-        if name not in allowed:
-            raise unknown_name(f"metric of {task}", name, allowed)
+    require_names(f"metric of {task}", names, allowed)
 
 
 def check_parts(names: Sequence[str], table: Table, parts: Sequence[NDArray[np.int64]]) -> None:

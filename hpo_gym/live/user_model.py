@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hpo_gym.errors import InvalidSettingError, require_integer, unknown_name
+from hpo_gym.errors import InvalidSettingError, require_integer, require_names
 from hpo_gym.spaces.spec import SpaceSpec, Value
 
 if TYPE_CHECKING:
@@ -55,9 +55,9 @@ class UserModel:
             )
         if self._is_instance:
             allowed = self.estimator.get_params(deep=True)
-            for parameter in (*self.spec.names, *filter(None, [self.iterations_parameter])):
-                if parameter not in allowed:
-                    raise unknown_name(f"parameter of {self.name}", parameter, allowed)
+            require_names(
+                f"parameter of {self.name}", (*self.spec.names, *filter(None, [self.iterations_parameter])), allowed
+            )
         elif not callable(self.estimator):
             raise InvalidSettingError(
                 f"{self.estimator!r} is neither an estimator (with fit, get_params and set_params) nor a class or "

@@ -72,9 +72,10 @@ class Dynamics:
         self.start = self._start_configuration()
         # What is the same at every step is made once: at a batch of one that shows.
         self._tolerance = torch.tensor(IMPROVEMENT_TOLERANCE, device=suite.device)
-        # Whole evaluations need no fine tolerance, which float32 would round away from 2,048 on.
-        tolerance = 0.5 if self.shares is None else _BUDGET_TOLERANCE
-        self._spent_all = torch.tensor(settings.budget - tolerance, device=suite.device)
+        # Whole evaluations are counted in float32, where a fine tolerance would be rounded away from 2,048 on.
+        whole = self.shares is None
+        tolerance, kind = (0.5, torch.float32) if whole else (_BUDGET_TOLERANCE, torch.float64)
+        self._spent_all = torch.tensor(settings.budget - tolerance, dtype=kind, device=suite.device)
         self._full = torch.empty(0)
         self._legal = torch.empty(0, dtype=torch.bool)
         self._keeps_history = settings.observation == "history" or settings.terminate_on_repeat

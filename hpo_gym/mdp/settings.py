@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from numbers import Real
 from typing import Any, Literal, get_args
 
-from hpo_gym.errors import InvalidSettingError, require_integer, unknown_name
+from hpo_gym.errors import InvalidSettingError, require_integer, require_names, unknown_name
 
 __all__ = [
     "ActionKind",
@@ -140,9 +140,7 @@ class EpisodeSettings:
     def from_mapping(cls, values: Mapping[str, Any]) -> EpisodeSettings:
         """Build settings from keyword arguments; an unknown key is an error with the closest name."""
         known = [field.name for field in fields(cls)]
-        for key in values:
-            if key not in known:
-                raise unknown_name("episode setting", key, known)
+        require_names("episode setting", values, known)
         return cls(**values)
 
 

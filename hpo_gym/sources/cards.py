@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from hpo_gym.errors import DataIntegrityError, unknown_name
+from hpo_gym.errors import DataIntegrityError, require_names, unknown_name
 from hpo_gym.surrogates.base import Fidelity, Metric
 from hpo_gym.tasks.ref import TaskKind
 
@@ -104,9 +104,7 @@ def read_card(path: Path) -> ScenarioCard:
         raise DataIntegrityError(f"Cannot read scenario card {path}: it is no mapping of names to values.")
     known = {item.name for item in fields(ScenarioCard)}
     known = (known - {"instance_name", "instance_kind"}) | {"instance"}
-    for key in values:
-        if key not in known:
-            raise unknown_name(f"key in scenario card {path.name}", key, known)
+    require_names(f"key in scenario card {path.name}", values, known)
     missing = sorted(known - set(values))
     if missing:
         raise DataIntegrityError(f"Scenario card {path} lacks {missing}.")

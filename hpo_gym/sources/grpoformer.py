@@ -6,11 +6,11 @@ The six OpenML tasks need the network once; six datasets that come with scikit-l
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from types import MappingProxyType
 from typing import Any
 
-from hpo_gym.errors import DataError, DataMissingError, InvalidSettingError, unknown_name
+from hpo_gym.errors import DataError, DataMissingError, InvalidSettingError, require_names, unknown_name
+from hpo_gym.sources.trainings import MEASURED, refuse_data_dir, settings_of
 from hpo_gym.tasks.suite import TaskSuite
 
 __all__ = ["DATASET_SETS", "load_grpoformer", "missing_families"]
@@ -43,9 +43,8 @@ def missing_families(families: Sequence[str]) -> dict[str, str]:
     from hpo_gym.live.models import FAMILIES
 
     missing = {}
+    require_names("model family", families, FAMILIES)
     for name in families:
-        if name not in FAMILIES:
-            raise unknown_name("model family", name, FAMILIES)
         try:
             require_library(FAMILIES[name].library, f"Model family {name!r}")
         except InvalidSettingError as error:
@@ -98,20 +97,12 @@ def load_grpoformer(
     from hpo_gym.live.openml_data import OpenMLSettings
     from hpo_gym.live.suite import suite_of
 
-    if data_dir is not None:
-        raise InvalidSettingError(
-            f"data_dir={data_dir!r}: source='grpoformer' takes files by their paths. Leave it out, and write them into "
-            "source_options={'datasets': ['<file>.csv']}."
-        )
+    refuse_data_dir("grpoformer", data_dir)
     if metric not in (None, "accuracy"):
         raise InvalidSettingError(
             f"metric={metric!r}: the scenarios of GRPOformer are about accuracy. Leave it out, or use source='live'."
         )
-    known = [item.name for item in fields(OpenMLSettings)]
-    for name in openml or {}:
-        if name not in known:
-            raise unknown_name("setting of openml", name, known)
-    server = OpenMLSettings(**(openml or {}))
+    server = settings_of(OpenMLSettings, "openml", openml)
 
     def source(name: str) -> DataSource:
         return data_source(name, openml=server) if name.startswith("openml") else data_source(name)
@@ -133,8 +124,7 @@ def load_grpoformer(
             f"datasets={datasets!r}: none of {', '.join(left_out)} can be loaded, {name} because: {reason} Use "
             "datasets='bundled', which needs no network."
         )
-    notes = ["Evaluations are trainings: their seconds are measured, and no two runs agree on them."]
-    notes += [f"{name} is left out: {reason}" for name, reason in left_out.items()]
+    notes = [MEASURED, *(f"{name} is left out: {reason}" for name, reason in left_out.items())]
     return suite_of(
         objectives,
         metric=metric,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpo_gym.errors import InvalidSettingError, unknown_name
+from hpo_gym.sources.trainings import MEASURED, refuse_data_dir, settings_of
 from hpo_gym.tasks.suite import TaskSuite
+
+if TYPE_CHECKING:
+    from hpo_gym.live.validation import Validation
 
 __all__ = ["DEFAULT_DATASETS", "DEFAULT_SPACE", "load_live"]
 
@@ -73,24 +76,16 @@ def load_live(
     from hpo_gym.live.suite import suite_of
     from hpo_gym.live.validation import Validation
 
-    if data_dir is not None:
-        raise InvalidSettingError(
-            f"data_dir={data_dir!r}: source='live' takes files by their paths. Leave it out, and write them into "
-            "source_options={'datasets': ['<file>.csv']}."
-        )
+    refuse_data_dir("live", data_dir)
     settings = ExecutorSettings(executor, workers, scheduler, Limits(seconds, memory))
-    known = [item.name for item in fields(Validation)]
-    for name in validation or {}:
-        if name not in known:
-            raise unknown_name("setting of validation", name, known)
-    notes = ("Evaluations are trainings: their seconds are measured, and no two runs agree on them.",)
-    common: dict[str, Any] = {"protocol": protocol, "executor": settings, "seed": seed, "notes": notes}
+    validated = settings_of(Validation, "validation", validation)
+    common: dict[str, Any] = {"protocol": protocol, "executor": settings, "seed": seed, "notes": (MEASURED,)}
     if space is not None and space in EMBEDDED_FAMILIES:
         own = {"metric": metric, "fidelity": fidelity, "iterations": iterations, "preprocess": preprocess}
-        return _embedded(space, own, _names(datasets, False), subsample, validation, common)
+        return _embedded(space, own, _names(datasets, False), subsample, validated, common)
     family = find_family(space or DEFAULT_SPACE)
     chosen: dict[str, Any] = {
-        "validation": Validation(**(validation or {})),
+        "validation": validated,
         "fidelity": fidelity,
         "iterations": iterations,
         "subsample": subsample,
@@ -107,12 +102,11 @@ def _embedded(
     own: Mapping[str, Any],
     names: Sequence[str],
     subsample: float,
-    validation: Mapping[str, Any] | None,
+    validation: Validation,
     common: Mapping[str, Any],
 ) -> TaskSuite:
     """Return the suite of a family that decides some arguments itself, of which none may be given."""
     from hpo_gym.live.embedded_suite import LiveData, embedded_suite
-    from hpo_gym.live.validation import Validation
 
     decided: dict[str, tuple[Any, ...]] = {"fidelity": ("auto", "subsample"), "preprocess": (True,)}
     for name, value in own.items():
@@ -126,7 +120,7 @@ def _embedded(
     return embedded_suite(
         family,
         {source.task_ref: LiveData(source, subsample) for source in sources},
-        validation=Validation(**(validation or {})),
+        validation=validation,
         provenance={"datasets": [source.name for source in sources]},
         **common,
     )

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hpo_gym.errors import DataIntegrityError, DataMissingError, InvalidSettingError, unknown_name
+from hpo_gym.errors import DataIntegrityError, DataMissingError, InvalidSettingError, require_names, unknown_name
 from hpo_gym.spaces import Column, SearchSpace, SpaceSpec
 
 __all__ = ["RunTable", "read_run_table"]
@@ -106,9 +106,7 @@ def read_run_table(
     if not path.exists():
         raise DataMissingError(f"There is no run table {path}. Give the path of a CSV, Parquet or ARFF file.")
     columns = _read(path)
-    for name in (task_column, *hyperparameters, *metrics, *(log or ())):
-        if name not in columns:
-            raise unknown_name(f"column of {path.name}", name, columns)
+    require_names(f"column of {path.name}", (task_column, *hyperparameters, *metrics, *(log or ())), columns)
     for name in metrics:
         columns[name] = [cell if _finite(cell) else "" for cell in columns[name]]
     wanted = [task_column, *hyperparameters, *metrics]

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from hpo_gym.errors import DataMissingError, InvalidSettingError, unknown_name
+from hpo_gym.errors import DataMissingError, InvalidSettingError, require_names, unknown_name
 from hpo_gym.fitting.runs import RunFitSettings, cross_validate, fit_runs
 from hpo_gym.sources.bundle_files import bundled_spaces, read_bundle, sha256, write_bundle
 from hpo_gym.sources.run_tables import RunTable, read_run_table
@@ -102,9 +102,11 @@ def load_runs(
     doubled = sorted({name for name in roles if roles.count(name) > 1})
     if doubled:
         raise InvalidSettingError(f"Column(s) {', '.join(map(repr, doubled))} of {path.name} have more than one role.")
-    for name in (*minimize, *(ranges or {}), *([metric] if metric else []), *([cost_metric] if cost_metric else [])):
-        if name not in metrics:
-            raise unknown_name("metric", name, metrics)
+    require_names(
+        "metric",
+        (*minimize, *(ranges or {}), *([metric] if metric else []), *([cost_metric] if cost_metric else [])),
+        metrics,
+    )
     table = read_run_table(
         path, task_column=task_column, hyperparameters=hyperparameters, metrics=metrics, log=log, rename=rename
     )

@@ -19,15 +19,22 @@ from hpo_gym.tasks.optimum import OptimumSearch, find_known_range
 from hpo_gym.tasks.ref import TaskRef
 from hpo_gym.tasks.suite import KnownRange, SuiteSpec, TaskSuite
 
-__all__ = ["DEFAULT_SPACE", "load_synthetic"]
+__all__ = ["DEFAULT_SPACE", "is_synthetic", "load_synthetic"]
 
 DEFAULT_SPACE = "bbob-5d"
+
+_NAME = re.compile(r"(bbob|mixed)-([1-9]\d?)d(?:-([1-9]\d*))?")
 
 _BBOB_INSTANCES = 8
 _MIXED_INSTANCES = 64
 # A second on one core, and within a hundredth or two of the range of what far more effort finds. A round of coordinate
 # search gains as much as gradients do, and torch's first optimiser alone takes two seconds to import.
 _MIXED_SEARCH = OptimumSearch(sobol=2048, starts=8, rounds=3, gradient_steps=0, local_candidates=16)
+
+
+def is_synthetic(space: str) -> bool:
+    """Return whether a search space is called as those of this source are."""
+    return _NAME.fullmatch(space) is not None
 
 
 def load_synthetic(
@@ -64,7 +71,7 @@ def load_synthetic(
     if data_dir is not None:
         raise InvalidSettingError("source='synthetic' reads no files; leave data_dir=None.")
     name = space or DEFAULT_SPACE
-    match = re.fullmatch(r"(bbob|mixed)-([1-9]\d?)d(?:-([1-9]\d*))?", name)
+    match = _NAME.fullmatch(name)
     if match is None or not 2 <= int(match[2]) <= 16 or (match[1] == "bbob" and match[3]):
         raise unknown_name("synthetic space", name, _names(), "A variant, as in 'mixed-6d-3', is a number from 1 on.")
     dimension, variant = int(match[2]), int(match[3] or 0)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hpo_gym.errors import InvalidSettingError, unknown_name
+from hpo_gym.errors import InvalidSettingError, require_names
 from hpo_gym.seeding import generator
 from hpo_gym.surrogates.base import Metric, Surrogate
 from hpo_gym.surrogates.synthetic_functions import FUNCTIONS
@@ -57,9 +57,7 @@ class SyntheticSurrogate(Surrogate):
         if instances < 1:
             raise InvalidSettingError(f"instances={instances} must be at least 1.")
         names = tuple(FUNCTIONS) if functions is None else tuple(functions)
-        for name in names:
-            if name not in FUNCTIONS:
-                raise unknown_name("synthetic function", name, FUNCTIONS)
+        require_names("synthetic function", names, FUNCTIONS)
         if not names:
             raise InvalidSettingError("functions=[] names no function; leave it None for all.")
         self.functions = names

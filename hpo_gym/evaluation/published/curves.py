@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hpo_gym.errors import InvalidSettingError, unknown_name
+from hpo_gym.errors import InvalidSettingError, require_names, unknown_name
 from hpo_gym.evaluation.published.methods import PublishedMethod, Setting
 from hpo_gym.evaluation.significance import WinsTiesLosses, count_wins, signed_rank_test
 
@@ -284,9 +284,7 @@ class PublishedCurves:
         for name, given in (("spaces", spaces), ("without", without)):
             if isinstance(given, str):
                 raise InvalidSettingError(f"{name}={given!r} must be a list of spaces: {name}=[{given!r}].")
-            for space in given or ():
-                if space not in self.spaces:
-                    raise unknown_name("HPO-B search space", space, self.spaces)
+            require_names("HPO-B search space", given or (), self.spaces)
         wanted = self.spaces if spaces is None else spaces
         columns = [i for i, space in enumerate(self.spaces) if space in wanted and space not in without]
         if not columns:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hpo_gym.documents import fill_files
-from hpo_gym.errors import HPOGymError, unknown_name
+from hpo_gym.errors import HPOGymError, require_names
 from hpo_gym.evaluation.published.tables import TABLES
 
 __all__ = ["main"]
@@ -48,9 +48,7 @@ def _markdown(name: str) -> Callable[[], str]:
 def _print(names: Sequence[str]) -> None:
     from rich.console import Console
 
-    for name in names:
-        if name not in TABLES:
-            raise unknown_name("table", name, TABLES)
+    require_names("table", names, TABLES)
     tables = [TABLES[name]() for name in names]
     # In a narrow terminal lines go on below; a number without its last digits would be worse.
     console = Console(width=max(Console().width, *(table.least_width for table in tables)))

@@ -18,7 +18,7 @@ from agents.problem import Problem
 from hpo_gym.errors import InvalidSettingError
 from hpo_gym.spaces import SearchSpace
 
-__all__ = ["LocalSearch", "LocalSearchConfig", "Neighbourhood"]
+__all__ = ["LocalSearch", "LocalSearchConfig", "Neighbourhood", "require_step"]
 
 # Neighbours drawn per trial, of which the first legal one that was not tried yet is evaluated.
 _NEIGHBOURS = 8
@@ -40,12 +40,21 @@ class LocalSearchConfig:
     random_share: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.sigma < float("inf"):
-            raise InvalidSettingError(
-                f"sigma={self.sigma!r} must be a number above 0, a share of a hyperparameter's range; SMAC uses 0.2."
-            )
+        require_step(self.sigma, f"sigma={self.sigma!r}")
         if not 0.0 <= self.random_share <= 1.0:
             raise InvalidSettingError(f"random_share={self.random_share!r} must lie in [0, 1]: it is a probability.")
+
+
+def require_step(sigma: float, given: str) -> None:
+    """Refuse what is no standard deviation of a step.
+
+    Raises:
+        InvalidSettingError: Beginning with ``given``, the setting and its value.
+    """
+    if not 0.0 < sigma < float("inf"):
+        raise InvalidSettingError(
+            f"{given} must be a number above 0, a share of a hyperparameter's range; SMAC uses 0.2."
+        )
 
 
 class Neighbourhood:
@@ -100,6 +109,28 @@ class Neighbourhood:
         moved = torch.where(self._chosen, space.encode((number + further) % (others + 1.0)), moved)
         return torch.where(self._flips(active & self._mutable, picked), moved, before)
 
+    def fresh(self, trials: Trials, draws: torch.Generator) -> Tensor:
+        """Return a neighbour of every incumbent, the first of eight that is legal and was not tried, ``[B, D]``.
+
+        Where there is none, it is the first of the eight, which may be forbidden.
+
+        Args:
+            trials: What was evaluated so far, at least one trial a row; the latest of equally good ones is the
+                incumbent.
+            draws: Where random numbers come from.
+        """
+        batch, _, dimension = trials.u.shape
+        incumbent = trials.incumbent()
+        wide = (batch, _NEIGHBOURS, dimension)
+        parent = uniform_at_inactive(incumbent, draws).expand(wide).reshape(-1, dimension)
+        active = incumbent.active.expand(wide).reshape(-1, dimension)
+        neighbours = self.draw(parent, active, draws)
+        shown = self.space.canonical(neighbours).view(wide)
+        fresh = ~trials.tried(shown) & self.space.legal(neighbours).view(wide[:2])
+        # argmax returns the first of equal values.
+        pick = fresh.int().argmax(1)
+        return neighbours.view(wide)[torch.arange(batch, device=pick.device), pick]
+
     def _flips(self, mutable: Tensor, picked: Tensor) -> Tensor:
         """Return which hyperparameters to mutate: each with probability 1 / (mutable ones), at least one."""
         flips = mutable & (picked * mutable.sum(1, keepdim=True) < 1.0)
@@ -124,17 +155,8 @@ class LocalSearch(HistoryAgent):
         self._neighbourhood = Neighbourhood(self.space, self.config.sigma)
 
     def propose(self, trials: Trials, draws: torch.Generator) -> Tensor:
-        batch, _, dimension = trials.u.shape
-        incumbent = trials.incumbent()
-        wide = (batch, _NEIGHBOURS, dimension)
-        parent = uniform_at_inactive(incumbent, draws).expand(wide).reshape(-1, dimension)
-        active = incumbent.active.expand(wide).reshape(-1, dimension)
-        neighbours = self._neighbourhood.draw(parent, active, draws)
-        fresh = ~trials.tried(self.shown(neighbours).view(wide)) & self.space.legal(neighbours).view(wide[:2])
-        # argmax returns the first of equal values: without a fresh one the first, which may be forbidden.
-        pick = fresh.int().argmax(1)
-        chosen = neighbours.view(wide)[torch.arange(batch, device=pick.device), pick]
-        chosen = self.random_where_forbidden(chosen, draws)
+        batch = len(trials.u)
+        chosen = self.random_where_forbidden(self._neighbourhood.fresh(trials, draws), draws)
         random = torch.rand(batch, generator=draws, device=draws.device) < self.config.random_share
         random |= trials.count == 0
         return torch.where(random[:, None], self.space.sample(batch, draws), chosen)

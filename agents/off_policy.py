@@ -85,8 +85,14 @@ class OffPolicyAgent(TrainableAgent):
     def loss(self, batch: Transitions) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Return the loss of every transition, ``[B]``, its absolute error, ``[B]``, and what there is to log."""
 
-    def executed(self, actions: Tensor) -> Tensor:
-        """Return what the environment is told for actions as the buffer keeps them."""
+    def executed(self, actions: Tensor, observation: Observation, draws: torch.Generator) -> Tensor:
+        """Return what the environment is told for actions as the buffer keeps them.
+
+        Args:
+            actions: ``[B]`` or ``[B, D]``.
+            observation: What they were chosen by.
+            draws: Where random numbers come from.
+        """
         return actions
 
     def members(self, count: int) -> Tensor | None:
@@ -137,7 +143,7 @@ class OffPolicyAgent(TrainableAgent):
             self.started(torch.ones(env.num_envs, dtype=torch.bool, device=self.device))
         while self.steps < config.total_steps:
             action = self.explore(encoded, info.get("action_mask"), self._act_draws)
-            observation, reward, terminated, _, info = env.step(self.executed(action))
+            observation, reward, terminated, _, info = env.step(self.executed(action, observation, self._act_draws))
             self._remember(encoded, action, reward, terminated, info)
             self.started(terminated)
             encoded = self.encode(observation)

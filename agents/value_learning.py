@@ -114,12 +114,12 @@ class ValueAgent(OffPolicyAgent):
     ) -> Tensor:
         encoded = self.encode(observation)
         if explore:
-            return self.executed(self._choose(encoded, mask, draws, None).actions)
+            return self.executed(self._choose(encoded, mask, draws, None).actions, observation, draws)
         with torch.no_grad():
             # The average of the last networks is the steadier policy.
             values = self.target(self.shown(encoded)).mean(1)
         decision = Decision(values, self._mask(values, encoded, mask), self.steps, encoded)
-        return self.executed(self._evaluation(decision, draws).actions)
+        return self.executed(self._evaluation(decision, draws).actions, observation, draws)
 
     def explore(self, encoded: Tensor, mask: Tensor | None, draws: torch.Generator) -> Tensor:
         choice = self._choose(encoded, mask, draws, self._head)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from quick_settings import CHEAP, QUICK
 
-from agents.base import Agent, Interface
+from agents.base import Agent, Interface, TrainableAgent
 from agents.dqn import DQN, DQNConfig
 from agents.hyp_rl_faithful import HypRLFaithful
 from agents.networks import seeded
@@ -93,8 +93,14 @@ class TestTrainableAgents(TrainableAgentCase):
 
     @pytest.fixture
     def make_agent(self, name):
-        agent, config = find_trainable(name), find_agent(name).config
-        return lambda env, seed: agent(config(**QUICK[name]), Interface.of(env), seed)
+        trainable, config = find_trainable(name), find_agent(name).config
+
+        def make(env: HPOVectorEnv, seed: int) -> TrainableAgent:
+            agent = trainable(config(**QUICK[name]), Interface.of(env), seed)
+            agent.prepare(Problem.of(env))
+            return agent
+
+        return make
 
 
 # What a policy is to leave of the regret of a walk; without meta-features (fidelity) it must search, and gains less.

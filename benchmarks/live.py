@@ -1,11 +1,11 @@
 """What isolation costs, what it leaks, and how live evaluations scale with workers, here and through a Dask cluster.
 
-``python benchmarks/live.py`` trains support vector machines on scikit-learn's wine data in worker processes. Overhead:
-what a call of a warm worker takes beyond the call of the objective itself. Leaks: resident memory, open files, threads
-and processes of this process before and after. Scaling: evaluations per second of a vector environment with one worker,
-with two, and through a Dask cluster of two worker processes on this machine, measured in turns. Where two cores are not
-idle, only the objective that waits tells what the machinery costs. ``--write-docs`` renews the tables in
-docs/live_isolation.md.
+``python benchmarks/live.py`` trains support vector machines and random forests on scikit-learn's wine data in worker
+processes. Overhead: what a call of a warm worker takes beyond the call of the objective itself. Leaks: resident memory,
+open files, threads and processes of this process before and after. Scaling: evaluations per second of a vector
+environment with one worker, with two, and through a Dask cluster of two worker processes on this machine, measured in
+turns. Where two cores are not idle, only the objective that waits tells what the machinery costs. ``--write-docs``
+renews the tables in docs/live_isolation.md.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from hpo_gym.live import live_suite, preset_objective
 from hpo_gym.live.executors import EvaluationExecutor, ExecutorSettings, close_executors, open_executor, pickled
 from hpo_gym.live.limits import Limits
 from hpo_gym.seeding import generator
+from hpo_gym.spaces import SearchSpace
 from hpo_gym.surrogates.base import Metric
 from hpo_gym.tasks.ref import TaskRef
 
@@ -35,7 +36,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "live_isolation.md"
 LIMITS = Limits(seconds=60.0, memory=2048)
 DATASET = "sklearn:wine"
 # Environments in the scaling table, where nothing else is said.
-ROWS = 8
+ROWS = 32
 OVERHEAD_TITLES = ("objective", "calls", "in the objective, median ms", "overhead, median ms", "95 %, ms")
 LEAK_TITLES = ("after", "resident memory, MB", "open files", "threads", "processes")
 SCALING_TITLES = (
@@ -113,22 +114,23 @@ def dask_cluster() -> Iterator[ExecutorSettings]:
         close_executors()
 
 
-def player(objective: Any, settings: ExecutorSettings, steps: int, rows: int) -> Callable[[], float]:
+def player(
+    objective: Any, space: SearchSpace, settings: ExecutorSettings, steps: int, rows: int
+) -> Callable[[], float]:
     """Return what plays random configurations in a vector environment, and returns its evaluations per second."""
-    space = preset_objective("svm", DATASET).space
     metrics = (Metric("accuracy", False, 0.0, 1.0),)
-    suite = live_suite("svm", space, {TaskRef("custom", DATASET): objective}, metrics, executor=settings)
+    suite = live_suite("benchmark", space, {TaskRef("custom", DATASET): objective}, metrics, executor=settings)
     env = HPOVectorEnv(rows, source=suite, split="all", action="continuous", budget=10**6)
     draws = generator(0, "benchmark", str(settings))
     env.reset(seed=0)
     # Every worker imports its libraries and reads its data here.
     for _ in range(4):
-        env.step(torch.rand(rows, 2, generator=draws))
+        env.step(torch.rand(rows, space.dimension, generator=draws))
 
     def play() -> float:
         begun = time.perf_counter()
         for _ in range(steps):
-            env.step(torch.rand(rows, 2, generator=draws))
+            env.step(torch.rand(rows, space.dimension, generator=draws))
         return rows * steps / (time.perf_counter() - begun)
 
     return play
@@ -143,8 +145,14 @@ def scaling(steps: int, turns: int, rows: int) -> list[list[str]]:
             "local, 2 workers": ExecutorSettings(workers=2, limits=LIMITS),
             "dask, 2 workers": dask,
         }
-        for what, objective in (("waits 50 ms", wait), (f"`svm` on {DATASET}", preset_objective("svm", DATASET))):
-            play = {name: player(objective, settings, steps, rows) for name, settings in kinds.items()}
+        svm, forest = (preset_objective(preset, DATASET) for preset in ("svm", "rf"))
+        objectives = (
+            ("waits 50 ms", wait, svm.space),
+            (f"`svm` on {DATASET}", svm, svm.space),
+            (f"`rf` on {DATASET}", forest, forest.space),
+        )
+        for what, objective, space in objectives:
+            play = {name: player(objective, space, settings, steps, rows) for name, settings in kinds.items()}
             speeds: dict[str, list[float]] = {name: [] for name in kinds}
             for _ in range(turns):
                 for name in kinds:
@@ -169,7 +177,7 @@ def main() -> None:
     parser.add_argument("--write-docs", action="store_true", help=f"replace the tables of {PAGE.name}")
     parser.add_argument("--rows", type=int, default=ROWS, help=f"environments in the scaling table (default: {ROWS})")
     options = parser.parse_args()
-    calls, steps, turns = (100, 5, 2) if options.quick else (1000, 20, 7)
+    calls, steps, turns = (100, 2, 2) if options.quick else (1000, 3, 5)
     overhead, leaks = isolation(calls)
     show(OVERHEAD_TITLES, overhead, "Isolation in a warm worker")
     show(LEAK_TITLES, leaks, "What is left in this process")

@@ -36,11 +36,11 @@ train: $(STAMP) ## Train a GRPO-Transformer on the embedded data, then compare i
 	@echo "Plots:"; find runs/$(RUN) -name '*.png' | sed 's/^/  /'
 
 # One torch thread per worker: two workers that each start a thread per core slow each other down. Whole files: what the
-# tests of a file share is made once. With bytecode, whatever the shell says: many tests start an interpreter, which
-# would compile the packages anew.
+# tests of a file share is made once; in the order of conftest.py, the long ones first. With bytecode, whatever the
+# shell says: many tests start an interpreter, which would compile the packages anew.
 test: $(STAMP) ## Run the whole test suite
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) \
-	  --dist loadfile $(PYTEST_ARGS)
+	  --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(STAMP) ## Check style (ruff) and types (mypy)
 	$(BIN)/ruff check .

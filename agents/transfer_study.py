@@ -26,7 +26,7 @@ from agents.study_command import with_exit_status
 from agents.study_runs import StudyRun, find_runs, run_facts
 from agents.subset_portfolios import play_portfolios, portfolio_run
 from agents.transfer_runs import Cell, Plan, common_environment, matched
-from agents.transfer_study_page import NAME, VALIDATION, write_page
+from agents.transfer_study_page import EPISODES, NAME, VALIDATION, write_page
 from agents.versions import versions
 from hpo_gym.errors import DataMissingError, require_integer
 from hpo_gym.evaluation import CellStore, RecordTable, chosen_trials
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-_REPETITIONS, _BUDGET = 5, 50
+_REPETITIONS, _BUDGET = 10, 50
 
 # How many missing runs a message names.
 _MOST_SHOWN = 8
@@ -58,6 +58,8 @@ class _Evaluation:
         #: Checksums of the data, and evaluations that portfolios took by space and number of datasets.
         self.data: dict[str, str] = {}
         self.training_evaluations: dict[str, dict[str, int]] = {}
+        #: Final regrets of episodes on test datasets, of the best Q-agents' candidates and what they have to beat.
+        self.episodes: list[pd.DataFrame] = []
 
     def rows(self, plan: Plan) -> Iterator[pd.DataFrame]:
         """Yield the regret of everyone on every test dataset of every space."""
@@ -97,7 +99,19 @@ class _Evaluation:
             )
         self.data.update(played.data)
         described = {self.runs[cell].path.name: cell for cell in cells}
+        if split == "test":
+            self._keep_episodes(played.records, described)
         return self._described(played.records, described)
+
+    def _keep_episodes(self, records: RecordTable, cells: Mapping[str, Cell]) -> None:
+        rows = regret_rows(records, self.trials[-1:], group=1)
+        rows = rows[[name not in cells or not cells[name].datasets for name in rows["run"]]]
+        kept = rows[["space", "agent", "task"]].assign(
+            seed=[cells[name].seed if name in cells else 0 for name in rows["run"]],
+            repetition=rows["group"],
+            regret=[regret[-1] for regret in rows["regret"]],
+        )
+        self.episodes.append(kept)
 
     def _from_other_spaces(self, space: str, cells: Sequence[Cell]) -> pd.DataFrame:
         config = ComparisonConfig(
@@ -222,12 +236,15 @@ def _evaluate(options: argparse.Namespace, command: str) -> None:
     if others:
         print(f"{len(others)} run(s) are not part of the study: {', '.join(others)}", file=sys.stderr)
     evaluation = _Evaluation(runs, training, options)
-    texts = dict.fromkeys(("space", "agent", "trained_on", "task"), "category")
-    kinds = texts | dict.fromkeys(("datasets", "seed"), "int32")
-    rows, validated = (
-        pd.concat(list(parts), ignore_index=True).astype(kinds)
-        for parts in (evaluation.rows(plan), evaluation.validation_rows(plan))
-    )
+    kinds = dict.fromkeys(("space", "agent", "trained_on", "task"), "category")
+    kinds |= dict.fromkeys(("datasets", "seed", "repetition"), "int32")
+    parts = {NAME: list(evaluation.rows(plan)), VALIDATION: list(evaluation.validation_rows(plan))}
+    parts[EPISODES] = evaluation.episodes
+    joined = {name: pd.concat(part, ignore_index=True) for name, part in parts.items()}
+    frames = {
+        name: frame.astype({column: kind for column, kind in kinds.items() if column in frame})
+        for name, frame in joined.items()
+    }
     facts = {
         "command": command,
         "agents": list(plan.agents),
@@ -245,7 +262,7 @@ def _evaluate(options: argparse.Namespace, command: str) -> None:
         "trained_with": run_facts(list(runs.values())),
         "evaluated_with": versions(),
     }
-    write_results(options.documents / "studies" / "data", NAME, {NAME: rows, VALIDATION: validated}, facts)
+    write_results(options.documents / "studies" / "data", NAME, frames, facts)
 
 
 def _plan(options: argparse.Namespace) -> Plan:

@@ -11,25 +11,22 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from agents.study import WALK
-from agents.transfer_series import PORTFOLIO, RANDOM, Series, SpaceSeries
+from agents.transfer_series import PORTFOLIO, Series, SpaceSeries
+from agents.transfer_study_episodes import LEVEL, REFERENCES, beats, corrected, episode_table
 from hpo_gym.documents import markdown_table
 from hpo_gym.errors import DataIntegrityError
 from hpo_gym.evaluation import PairedTest, bootstrap_interval
-from hpo_gym.evaluation.significance import count_wins, require_libraries, signed_rank_test
+from hpo_gym.evaluation.significance import count_wins
 from hpo_gym.evaluation.style import p_value_text, plural
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-__all__ = ["LEVEL", "BestAgent", "best_agents", "best_tables"]
+__all__ = ["BestAgent", "best_agents", "best_tables"]
 
-#: A corrected p-value below is called a victory.
-LEVEL = 0.01
-
-#: What the best Q-agent has to beat, and the methods of the leaderboard that its distance is shown to.
-REFERENCES, STRONG = (RANDOM, WALK), ("tpe", "gp", PORTFOLIO)
+#: Methods of the leaderboard that its distance is shown to.
+STRONG = ("tpe", "gp", PORTFOLIO)
 
 
 @dataclass(frozen=True)
@@ -114,42 +111,30 @@ def _strong(rows: pd.DataFrame, space: str, tasks: Sequence[str], trial: int) ->
     return found
 
 
-def best_tables(chosen: Sequence[BestAgent], trial: int) -> str:
+def best_tables(chosen: Sequence[BestAgent], episodes: pd.DataFrame, trial: int) -> str:
     """Return the answer in words, and the tables: the tests, the distances, and how everyone was chosen.
 
     Args:
         chosen: One for each space.
+        episodes: Final regret of every episode, as :func:`~agents.transfer_study_episodes.episode_gaps` takes them.
         trial: When regret was measured.
     """
     if not chosen:
         return "No Q-agent was measured on validation datasets."
     tests = corrected_tests(chosen)
-    parts = [_answer(chosen, tests), _tests(chosen, tests, trial), _distances(chosen, trial), _choice(chosen)]
+    pairs = episode_table(episodes, [(best.board.name, best.agent) for best in chosen])
+    parts = [_answer(chosen, tests), _tests(chosen, tests, trial), pairs, _distances(chosen, trial), _choice(chosen)]
     return "\n\n".join(parts)
 
 
 def corrected_tests(chosen: Sequence[BestAgent]) -> list[dict[str, PairedTest]]:
     """Return the tests of every chosen agent by reference, corrected by Holm over all spaces and references."""
-    require_libraries(len(REFERENCES))
-    from statsmodels.stats.multitest import multipletests
-
-    keys = [(index, name) for index in range(len(chosen)) for name in REFERENCES]
-    gaps = [chosen[index].series.final - chosen[index].of(name).final for index, name in keys]
-    found = [signed_rank_test(gap) for gap in gaps]
-    corrected = multipletests([p for _, p in found], method="holm")[1]
-    tests: list[dict[str, PairedTest]] = [{} for _ in chosen]
-    for (index, name), gap, (statistic, p), holm in zip(keys, gaps, found, corrected, strict=True):
-        counted = vars(count_wins(gap))
-        tests[index][name] = PairedTest(**counted, statistic=statistic, p_value=p, corrected_p=float(holm))
-    return tests
-
-
-def _beats(test: PairedTest) -> bool:
-    return test.corrected_p < LEVEL and test.wins > test.losses
+    found = iter(corrected([best.series.final - best.of(name).final for best in chosen for name in REFERENCES]))
+    return [{name: next(found) for name in REFERENCES} for _ in chosen]
 
 
 def _answer(chosen: Sequence[BestAgent], tests: Sequence[Mapping[str, PairedTest]]) -> str:
-    won = [all(map(_beats, mine.values())) for mine in tests]
+    won = [all(map(beats, mine.values())) for mine in tests]
     names = [best.board.name for best, both in zip(chosen, won, strict=True) if both]
     spaces = plural(len(chosen), "space")
     text = f"The best Q-agent beats both references (p < {LEVEL} after correction) in {len(names)} of {spaces}"
@@ -158,7 +143,7 @@ def _answer(chosen: Sequence[BestAgent], tests: Sequence[Mapping[str, PairedTest
         if both:
             continue
         missed = [
-            f"{name} (p {p_value_text(test.corrected_p, '= ')})" for name, test in mine.items() if not _beats(test)
+            f"{name} (p {p_value_text(test.corrected_p, '= ')})" for name, test in mine.items() if not beats(test)
         ]
         reason = ""
         if best.least_p >= LEVEL:

@@ -22,10 +22,10 @@ from hpo_gym.evaluation.style import p_value_text, plural
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["NAME", "VALIDATION", "tables", "write_page"]
+__all__ = ["EPISODES", "NAME", "VALIDATION", "tables", "write_page"]
 
-#: Of the study, its page and its data; of its data on validation datasets.
-NAME, VALIDATION = "transfer", "transfer-validation"
+#: Of the study, its page and its data; of its data on validation datasets; of the episodes behind the final regrets.
+NAME, VALIDATION, EPISODES = "transfer", "transfer-validation", "transfer-episodes"
 
 _COMMAND = "python -m agents.transfer_study"
 
@@ -46,7 +46,7 @@ def write_page(documents: Path) -> Path:
     frames, facts = read_results(folder / "data", NAME, _COMMAND)
     if not page.is_file():
         raise DataMissingError(f"There is no {page}: its text is part of the repository.")
-    made = tables(frames[NAME], frames[VALIDATION], read_curves(documents), facts)
+    made = tables(frames, read_curves(documents), facts)
     spaces = list(_spaces(frames[NAME], facts).values())
     # Where everybody was trained on everything there is no line to draw.
     drawn = [space for space in spaces if any(0 < series.datasets < space.training for series in space.series)]
@@ -56,22 +56,23 @@ def write_page(documents: Path) -> Path:
 
 
 def tables(
-    frame: pd.DataFrame, validation: pd.DataFrame, leaderboard: pd.DataFrame, facts: Mapping[str, Any]
+    frames: Mapping[str, pd.DataFrame], leaderboard: pd.DataFrame, facts: Mapping[str, Any]
 ) -> dict[str, Callable[[], str]]:
     """Return the makers of everything between markers, by name.
 
     Args:
-        frame: Regrets on test datasets.
-        validation: Regrets on validation datasets, of who was trained on all training datasets.
+        frames: By name: regrets on test datasets; those on validation datasets, of who was trained on all training
+            datasets; final regrets of their episodes on test datasets.
         leaderboard: As :func:`~agents.leaderboard_page.read_curves` returns it.
         facts: What they were made with.
     """
+    frame, validation, episodes = (frames[name] for name in (NAME, VALIDATION, EPISODES))
     spaces = _spaces(frame, facts)
     trial = facts["trials"][-1]
     return {
         "transfer_status": lambda: _status(facts),
         "transfer_answers": lambda: "\n\n".join([_headline(spaces), *(_answer(space) for space in spaces.values())]),
-        "transfer_best": lambda: best_tables(best_agents(frame, validation, leaderboard, facts), trial),
+        "transfer_best": lambda: best_tables(best_agents(frame, validation, leaderboard, facts), episodes, trial),
         "transfer_figure": lambda: _figure(facts),
         "transfer_tables": lambda: "\n\n".join(_table(space, facts) for space in spaces.values()),
         "transfer_zero_shot": lambda: _zero_shot(frame, facts),

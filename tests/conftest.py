@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,18 @@ torch.set_num_threads(1)
 # No deadline: a shared machine makes single examples slow for reasons of its own.
 settings.register_profile("hpo_gym", deadline=None, derandomize=True)
 settings.load_profile("hpo_gym")
+
+
+# Of how many usual tests a slow one takes the time.
+_SLOW = 30
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take long: a worker that gets one last keeps everybody waiting."""
+    weight: Counter[Path] = Counter()
+    for item in items:
+        weight[item.path] += _SLOW if item.get_closest_marker("slow") else 1
+    items.sort(key=lambda item: -weight[item.path])
 
 
 @pytest.fixture(autouse=True)

@@ -119,6 +119,7 @@ def evaluations(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_an_evaluation_says_what_it_is_made_of(evaluations, capsys):
     folder = evaluations / "bbob-2d"
     result = json.loads((folder / "result.json").read_text())
@@ -142,6 +143,7 @@ def test_the_same_command_plays_nothing_again_and_gives_the_same_records(evaluat
     assert RecordTable.from_parquet(folder / "records.parquet").frame.equals(before.frame)
 
 
+@pytest.mark.slow
 def test_one_report_of_several_evaluations(evaluations, tmp_path, capsys):
     assert command(f"report={evaluations}", f"output={tmp_path}") == 0
     page = (tmp_path / "report.html").read_text()

@@ -127,6 +127,7 @@ def test_one_policy_acts_in_every_space(proposals):
             observation, *_ = env.step(action)
 
 
+@pytest.mark.slow
 def test_training_plays_all_spaces_and_goes_on_in_whichever_it_was_bit_by_bit():
     settings = {"total_steps": 16 * 5 * 6, "spaces": ("bbob-2d", "mixed-4d"), "churn_weight": 0.5}
     played: set[int] = set()

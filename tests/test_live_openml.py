@@ -139,6 +139,7 @@ def test_a_live_objective_trains_on_a_task_with_an_official_holdout(clean: OpenM
     assert set(scores) == {"accuracy", "test_accuracy"} and scores["test_accuracy"] > 0.6
 
 
+@pytest.mark.slow
 def test_scenarios_that_cannot_be_had_are_left_out_by_name(
     clean: OpenMLServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

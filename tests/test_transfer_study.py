@@ -29,7 +29,7 @@ from agents.transfer_figure import transfer_figure
 from agents.transfer_runs import Cell, Plan, matched
 from agents.transfer_series import SpaceSeries
 from agents.transfer_study import main
-from agents.transfer_study_page import NAME, tables
+from agents.transfer_study_page import EPISODES, NAME, VALIDATION, tables
 from hpo_gym.errors import DataIntegrityError, InvalidSettingError, UnknownNameError
 from hpo_gym.evaluation import evaluate
 
@@ -275,7 +275,8 @@ FACTS: dict[str, Any] = {
 
 def page(frame: pd.DataFrame) -> dict[str, Any]:
     """The makers of the page's tables; nobody was measured on validation datasets, and no leaderboard was played."""
-    return tables(frame, frame.iloc[:0], pd.DataFrame(columns=["board", "agent", "task", "regret"]), FACTS)
+    frames = {NAME: frame, VALIDATION: frame.iloc[:0], EPISODES: frame.iloc[:0]}
+    return tables(frames, pd.DataFrame(columns=["board", "agent", "task", "regret"]), FACTS)
 
 
 class TestSeries:

@@ -11,6 +11,7 @@ from scipy.stats import wilcoxon
 
 from agents.study import WALK
 from agents.transfer_study_best import best_agents, best_tables, corrected_tests
+from agents.transfer_study_episodes import corrected, episode_gaps, episode_table
 from hpo_gym.errors import DataIntegrityError
 
 TRIALS, TASKS = [1, 4], 12
@@ -49,6 +50,21 @@ def leaderboard(tasks: int = TASKS, agents: tuple[str, ...] = ("tpe", "portfolio
 
 
 SIZES = {"rpart": TASKS, "lcbench": 5}
+
+
+def played(levels: dict[str, tuple[float, float]] = LEVELS, sizes: dict[str, int] = SIZES) -> pd.DataFrame:
+    """Made-up final regrets of four repetitions, in no order: of two runs each of who was trained."""
+    draws = np.random.Generator(np.random.PCG64(2))
+    rows = [
+        (space, agent, seed, f"t{task:02d}", repetition, level * draws.uniform(0.8, 1.2) + 0.1 * task + seed)
+        for space, count in sizes.items()
+        for agent, (level, _) in levels.items()
+        for seed in range(1 if agent in UNTRAINED else 2)
+        for task in range(count)
+        for repetition in range(4)
+    ]
+    frame = pd.DataFrame(rows, columns=["space", "agent", "seed", "task", "repetition", "regret"])
+    return frame.sample(frac=1.0, random_state=0)
 
 
 @pytest.fixture(scope="module")
@@ -93,11 +109,46 @@ def test_tests_are_wilcoxons_and_holm_counts_all_spaces_and_references(chosen, m
 
 
 def test_the_answer_says_where_it_is_shown_and_why_not_elsewhere(chosen):
-    text = best_tables(chosen, 4)
+    text = best_tables(chosen, played(), 4)
     assert "in 1 of 2 spaces: rpart." in text
     assert "Not shown in **lcbench** against random (p = 0.12) and random_walk (p = 0.12)" in text
     assert "with 5 test datasets no p-value can be below 0.062" in text
     assert "| rpart | 12 | `naf` |" in text and "| **0.0" in text
+
+
+def test_pairs_of_episodes_are_those_of_one_dataset_and_runs_take_turns():
+    frame = played()
+    gaps = episode_gaps(frame, "lcbench", "naf", "random")
+
+    def regret(agent: str, seed: int, task: int, repetition: int) -> float:
+        here = frame[(frame["space"] == "lcbench") & (frame["agent"] == agent) & (frame["seed"] == seed)]
+        (row,) = here[(here["task"] == f"t{task:02d}") & (here["repetition"] == repetition)].itertuples()
+        return float(row.regret)
+
+    cells = [(task, repetition) for task in range(5) for repetition in range(4)]
+    expected = [
+        regret("naf", repetition % 2, *(task, repetition)) - regret("random", 0, task, repetition)
+        for task, repetition in cells
+    ]
+    assert gaps.tolist() == pytest.approx(expected)
+    # The second run is far worse: half of the pairs are lost.
+    assert ((gaps > 0).sum(), (gaps < 0).sum()) == (10, 10)
+
+
+def test_few_datasets_can_show_what_is_true_of_them(chosen):
+    frame = played()
+    first = frame.assign(regret=frame["regret"] - frame["seed"])
+    text = episode_table(first, [("rpart", "naf"), ("lcbench", "naf")])
+    assert "in 2 of 2 spaces: rpart, lcbench." in text
+    assert "| lcbench | `naf` | 20 | 20/0/0 |" in text
+    (lcbench,) = corrected([episode_gaps(first, "lcbench", "naf", "random")])
+    assert lcbench.p_value == pytest.approx(2 * 2**-20)
+    assert "in 0 of 1 space." in episode_table(frame, [("lcbench", "naf")])
+    for wrong in (frame.iloc[1:], pd.concat([frame, frame.iloc[:1]]), frame[frame["agent"] != "naf"]):
+        with pytest.raises(DataIntegrityError, match=r"did not play the same episodes.*agents\.transfer_study"):
+            for space in SIZES:
+                for agent in ("naf", "dqn", "tabular_q"):
+                    episode_gaps(wrong, space, agent, "random"), episode_gaps(wrong, space, agent, WALK)
 
 
 def test_an_agent_that_is_worse_beats_nobody_however_sure_that_is(measured):
@@ -105,7 +156,7 @@ def test_an_agent_that_is_worse_beats_nobody_however_sure_that_is(measured):
     chosen = best_agents(regrets(0, SIZES, worse), regrets(1, {"rpart": 7}, worse), leaderboard(), FACTS)
     (tests,) = corrected_tests(chosen)
     assert tests["random"].corrected_p < 0.01 and tests["random"].losses == TASKS
-    assert "in 0 of 1 space." in best_tables(chosen, 4)
+    assert "in 0 of 1 space." in best_tables(chosen, played(), 4)
 
 
 def test_distances_are_those_to_the_leaderboard_dataset_by_dataset(chosen, measured):
@@ -113,7 +164,11 @@ def test_distances_are_those_to_the_leaderboard_dataset_by_dataset(chosen, measu
     strong = 0.02 + 0.01 * np.arange(TASKS)
     gap = final(measured, "naf") - strong
     np.testing.assert_allclose(rpart.series.final - rpart.strong["tpe"], gap, atol=1e-6)
-    (row,) = [line for line in best_tables(chosen, trial).splitlines() if line.startswith("| rpart | `naf` |")]
+    (row,) = [
+        line
+        for line in best_tables(chosen, played(), trial).splitlines()
+        if line.startswith("| rpart | `naf` |") and "[" in line
+    ]
     cells = [cell.strip() for cell in row.strip("| ").split("|")]
     assert cells[3] == f"{strong.mean():.4f}" and cells[4].startswith(f"{gap.mean():+.4f} [")
     assert cells[5] == f"{(gap < 0).sum()}/0/{(gap > 0).sum()}"

@@ -40,6 +40,7 @@ _FAST = (
     "tpe",
     "tpe_multivariate",
     "portfolio",
+    "portfolio_local",
     "transfer_gp",
     "averaged_gp",
 )

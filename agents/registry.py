@@ -26,6 +26,7 @@ from agents.local_search import LocalSearch, LocalSearchConfig
 from agents.naf import NAF, NAFConfig
 from agents.portfolio import Portfolio, PortfolioConfig
 from agents.portfolio_gp import PortfolioGP, PortfolioGPConfig
+from agents.portfolio_local import PortfolioLocal, PortfolioLocalConfig
 from agents.portfolio_q import PortfolioQ, PortfolioQConfig
 from agents.qt_opt import QTOpt, QTOptConfig
 from agents.random_search import RandomSearch, RandomSearchConfig
@@ -86,6 +87,7 @@ _ALL = (
     RegisteredAgent(GRPOPaper, GRPOPaperConfig),
     RegisteredAgent(Portfolio, PortfolioConfig),
     RegisteredAgent(PortfolioGP, PortfolioGPConfig),
+    RegisteredAgent(PortfolioLocal, PortfolioLocalConfig),
     RegisteredAgent(TransferGP, TransferGPConfig),
     RegisteredAgent(AveragedGP, AveragedGPConfig),
     RegisteredAgent(Hyperband, HyperbandConfig),

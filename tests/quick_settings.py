@@ -156,6 +156,7 @@ QUICK: dict[str, dict[str, Any]] = {
 CHEAP: dict[str, dict[str, Any]] = {
     "gp": {"startup_trials": 11},
     "portfolio_gp": {"candidates": 64},
+    "portfolio_local": {"candidates": 64},
     "transfer_gp": {
         "samples": 64,
         "hidden": 16,

@@ -13,6 +13,7 @@ from agents.contenders import as_contender
 from agents.greedy_portfolio import greedy_cover, greedy_portfolio
 from agents.populations import Trials
 from agents.portfolio import Portfolio, PortfolioConfig
+from agents.portfolio_local import PortfolioLocal, PortfolioLocalConfig
 from agents.problem import Problem, TrainingTasks
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError
@@ -197,3 +198,36 @@ def test_it_needs_training_tasks():
     for name, value in (("size", 0), ("candidates", 0), ("refinements", -1)):
         with pytest.raises(InvalidSettingError, match=f"{name}={value}"):
             greedy_portfolio(problem, problem.training, **{"size": 3, name: value})
+
+
+@pytest.mark.parametrize("start", ["none", "default", "random"])
+def test_local_search_begins_where_the_head_of_the_portfolio_ends(start):
+    env, problem = problem_of("quadratic", budget=14, start=start)
+    agent = PortfolioLocal(PortfolioLocalConfig(candidates=200, head=5, sigma=0.1), Interface.of(env))
+    agent.prepare(problem)
+    training = problem.training
+    assert training is not None and agent.training_evaluations == training.evaluations
+    assert torch.equal(agent.points, greedy_portfolio(problem, training, 5, candidates=200, refinements=4, seed=0))
+    draws, began = generator(0, "play"), 0 if start == "none" else 1
+    observation, _ = env.reset(seed=0)
+    for trial in range(began, 13):
+        trials = Trials.of(observation, env.suite.space.dimension)
+        u = env.suite.space.snap(agent.act(observation, None, draws))
+        if trial < began + 5:
+            assert torch.equal(u, agent.points[trial - began].expand_as(u))
+        else:
+            moved = (u - trials.incumbent().u[:, 0]).abs()
+            assert bool((moved > 0).any(1).all()), "the incumbent itself is no neighbour"
+            assert float(moved.amax()) < 0.6
+            assert not trials.tried(u[:1])[0].any()
+        observation, *_ = env.step(u)
+
+
+def test_what_local_search_after_a_portfolio_refuses():
+    for wrong in ({"head": 0}, {"sigma": 0.0}, {"candidates": 0}):
+        with pytest.raises(InvalidSettingError, match=next(iter(wrong))):
+            PortfolioLocalConfig(**wrong)
+    env, problem = problem_of("quadratic")
+    agent = PortfolioLocal(PortfolioLocalConfig(), Interface.of(env))
+    with pytest.raises(InvalidSettingError, match="portfolio_local"):
+        agent.prepare(dataclasses.replace(problem, training=None))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["BestAgent", "best_agents", "best_tables"]
 
 #: Methods of the leaderboard that its distance is shown to.
-STRONG = ("tpe", "gp", PORTFOLIO)
+STRONG = ("tpe", "gp", PORTFOLIO, "portfolio_local")
 
 
 @dataclass(frozen=True)

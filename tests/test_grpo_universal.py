@@ -19,6 +19,10 @@ from agents.universal_network import UniversalNetwork
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError, UnknownNameError
 from hpo_gym.seeding import generator
+from hpo_gym.spaces import SearchSpace
+from hpo_gym.tasks.ref import TaskRef
+from hpo_gym.tasks.suite import SuiteSpec, TaskSuite
+from hpo_gym.testing.tiny import BowlSurrogate
 
 SMALL = {"group_size": 4, "width": 16, "layers": 2, "heads": 2, "bins": 6, "proposals": 1}
 LAYOUT = HyperparameterTokens()
@@ -125,6 +129,28 @@ def test_one_policy_acts_in_every_space(proposals):
             action = agent.act(observation, None, generator(0, "test"))
             assert action.shape == (env.num_envs, len(env.suite.space.names))
             observation, *_ = env.step(action)
+
+
+@pytest.mark.parametrize("proposals", [1, 4])
+def test_it_plays_and_trains_in_a_space_of_38_hyperparameters_with_conditions(data_folder, proposals):
+    space = SearchSpace.from_json(data_folder / "yahpo" / "rbv2_super" / "config_space.json")
+    centres = torch.rand(3, space.dimension, generator=generator(0, "centres"))
+    metrics = SuiteSpec("bowls", "test", "error", tuple(TaskRef("synthetic", f"bowl-{index}") for index in range(3)))
+    suite = TaskSuite(metrics, space, BowlSurrogate(centres), torch.zeros(3, 0))
+    rules = {"budget": 5, "reward": "score", "reward_scale": "none", "action": "continuous", "observation": "history"}
+    env = HPOVectorEnv(16, source=suite, split="all", **rules)
+    assert space.dimension >= 38 and any(clauses for clauses in space.spec.conditions.values())
+    agent = an_agent(env, proposals=proposals, total_steps=16 * 4 * 2)
+    env.reset(seed=0)
+    before = {name: value.clone() for name, value in agent.network.state_dict().items()}
+    agent.train(env, lambda steps, logs, info: False)
+    assert agent.steps == 16 * 4 * 2
+    assert any(not torch.equal(before[name], value) for name, value in agent.network.state_dict().items())
+    observation, _ = env.reset(seed=1)
+    for _ in range(3):
+        action = agent.act(observation, None, generator(0, "test"))
+        assert action.shape == (16, space.dimension) and bool(action.isfinite().all())
+        observation, *_ = env.step(action)
 
 
 @pytest.mark.slow

@@ -112,7 +112,7 @@ def kept_repetitions(documents: Path, board: str, agent: str) -> int:
     """Return how many repetitions of an agent on a board are beside the page."""
     if not (documents / _CURVES).exists():
         return 0
-    return int(_read(documents)[1].get(board, {}).get(agent, {}).get("seeds", 0))
+    return int(_read_facts(documents).get(board, {}).get(agent, {}).get("seeds", 0))
 
 
 def read_curves(documents: Path) -> pd.DataFrame:
@@ -130,8 +130,12 @@ def _read(documents: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     path = documents / _CURVES
     if not path.is_file():
         raise DataMissingError(f"There is no {path}. Make it with `python -m agents.leaderboard`.")
+    return pd.read_parquet(path), _read_facts(documents)
+
+
+def _read_facts(documents: Path) -> dict[str, Any]:
     facts: dict[str, Any] = json.loads((documents / _FACTS).read_text(encoding="utf-8"))
-    return pd.read_parquet(path), facts
+    return facts
 
 
 def write_page(documents: Path, titles: Mapping[str, str]) -> str:

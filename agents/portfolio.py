@@ -61,15 +61,24 @@ class Portfolio(HistoryAgent):
     training_evaluations: int = 0
 
     def prepare(self, problem: Problem) -> None:
-        points, self.training_evaluations = learn_portfolio(problem, self.name, self.config, problem.budget, self.seed)
+        size = self.size(problem)
+        points, self.training_evaluations = learn_portfolio(problem, self.name, self.config, size, self.seed)
         super().prepare(problem)
         self.points = points.to(self.device)
+
+    def size(self, problem: Problem) -> int:
+        """Return how many entries there are to be, at most."""
+        return problem.budget
 
     def propose(self, trials: Trials, draws: torch.Generator) -> Tensor:
         played = trials.tried(self.points)
         # argmin returns the first of equal values.
         following = self.points[played.int().argmin(1)]
-        return torch.where(played.all(1)[:, None], self.space.sample(len(following), draws), following)
+        return torch.where(played.all(1)[:, None], self.go_on(trials, draws), following)
+
+    def go_on(self, trials: Trials, draws: torch.Generator) -> Tensor:
+        """Return what is played where all entries were, float32 ``[B, D]``; arguments as for :meth:`propose`."""
+        return self.space.sample(len(trials.u), draws)
 
 
 def learn_portfolio(problem: Problem, agent: str, config: PortfolioConfig, size: int, seed: int) -> tuple[Tensor, int]:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from agents.local_search import Neighbourhood, require_step
-from agents.populations import HistoryAgent, Trials
-from agents.portfolio import PortfolioConfig, learn_portfolio
+from agents.populations import Trials
+from agents.portfolio import Portfolio, PortfolioConfig
 from agents.problem import Problem
 from hpo_gym.errors import require_integer
 
@@ -36,35 +36,24 @@ class PortfolioLocalConfig(PortfolioConfig):
         require_step(self.sigma, f"sigma={self.sigma!r}")
 
 
-class PortfolioLocal(HistoryAgent):
+class PortfolioLocal(Portfolio):
     """The head of a greedy portfolio in its order, then random neighbours of the incumbent.
 
-    An entry that was the start is not paid for twice; neighbours are those of
-    :class:`~agents.local_search.LocalSearch`.
+    Neighbours are those of :class:`~agents.local_search.LocalSearch`.
 
     Args:
         config, interface, seed, device: As for :class:`~agents.base.Agent`.
     """
 
     name: ClassVar[str] = "portfolio_local"
-    uses_training_tasks: ClassVar[bool] = True
     config: PortfolioLocalConfig
 
-    #: The head in order, inactive hyperparameters 0, float32 ``[K, D]``; ``K <= head``.
-    points: Tensor
-    #: Evaluations on training tasks that choosing it took.
-    training_evaluations: int = 0
-
     def prepare(self, problem: Problem) -> None:
-        config = self.config
-        points, self.training_evaluations = learn_portfolio(problem, self.name, config, config.head, self.seed)
         super().prepare(problem)
-        self.points = points.to(self.device)
-        self._neighbourhood = Neighbourhood(self.space, config.sigma)
+        self._neighbourhood = Neighbourhood(self.space, self.config.sigma)
 
-    def propose(self, trials: Trials, draws: torch.Generator) -> Tensor:
-        played = trials.tried(self.points)
-        # argmin returns the first of equal values.
-        following = self.points[played.int().argmin(1)]
-        beside = self.random_where_forbidden(self._neighbourhood.fresh(trials, draws), draws)
-        return torch.where(played.all(1)[:, None], beside, following)
+    def size(self, problem: Problem) -> int:
+        return self.config.head
+
+    def go_on(self, trials: Trials, draws: torch.Generator) -> Tensor:
+        return self.random_where_forbidden(self._neighbourhood.fresh(trials, draws), draws)

@@ -12,11 +12,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from agents.transfer_series import PORTFOLIO, Series, SpaceSeries
-from agents.transfer_study_episodes import LEVEL, REFERENCES, beats, corrected, episode_table
+from agents.transfer_study_episodes import LEVEL, REFERENCES, beats, episode_table
 from hpo_gym.documents import markdown_table
 from hpo_gym.errors import DataIntegrityError
 from hpo_gym.evaluation import PairedTest, bootstrap_interval
-from hpo_gym.evaluation.significance import count_wins
+from hpo_gym.evaluation.significance import count_wins, paired_tests
 from hpo_gym.evaluation.style import p_value_text, plural
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def best_tables(chosen: Sequence[BestAgent], episodes: pd.DataFrame, trial: int)
 
 def corrected_tests(chosen: Sequence[BestAgent]) -> list[dict[str, PairedTest]]:
     """Return the tests of every chosen agent by reference, corrected by Holm over all spaces and references."""
-    found = iter(corrected([best.series.final - best.of(name).final for best in chosen for name in REFERENCES]))
+    found = iter(paired_tests([best.series.final - best.of(name).final for best in chosen for name in REFERENCES]))
     return [{name: next(found) for name in REFERENCES} for _ in chosen]
 
 

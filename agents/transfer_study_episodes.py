@@ -16,14 +16,14 @@ from agents.transfer_series import RANDOM
 from hpo_gym.documents import markdown_table
 from hpo_gym.errors import DataIntegrityError
 from hpo_gym.evaluation import PairedTest
-from hpo_gym.evaluation.significance import count_wins, require_libraries, signed_rank_test
+from hpo_gym.evaluation.significance import paired_tests
 from hpo_gym.evaluation.style import p_value_text, plural
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-__all__ = ["LEVEL", "REFERENCES", "beats", "corrected", "episode_gaps", "episode_table"]
+__all__ = ["LEVEL", "REFERENCES", "beats", "episode_gaps", "episode_table"]
 
 #: A corrected p-value below is called a victory.
 LEVEL = 0.01
@@ -35,19 +35,6 @@ REFERENCES = (RANDOM, WALK)
 def beats(test: PairedTest) -> bool:
     """Return whether a test shows a victory."""
     return test.corrected_p < LEVEL and test.wins > test.losses
-
-
-def corrected(gaps: Sequence[np.ndarray[Any, Any]]) -> list[PairedTest]:
-    """Return a signed-rank test of each set of paired differences, corrected by Holm over all of them."""
-    require_libraries(len(REFERENCES))
-    from statsmodels.stats.multitest import multipletests
-
-    found = [signed_rank_test(gap) for gap in gaps]
-    adjusted = multipletests([p for _, p in found], method="holm")[1]
-    return [
-        PairedTest(**vars(count_wins(gap)), statistic=statistic, p_value=p, corrected_p=float(holm))
-        for gap, (statistic, p), holm in zip(gaps, found, adjusted, strict=True)
-    ]
 
 
 def episode_gaps(episodes: pd.DataFrame, space: str, agent: str, reference: str) -> np.ndarray[Any, Any]:
@@ -88,7 +75,7 @@ def episode_table(episodes: pd.DataFrame, best: Sequence[tuple[str, str]]) -> st
         best: Spaces, each with its best Q-agent.
     """
     keys = [(space, agent, name) for space, agent in best for name in REFERENCES]
-    tests = dict(zip(keys, corrected([episode_gaps(episodes, *key) for key in keys]), strict=True))
+    tests = dict(zip(keys, paired_tests([episode_gaps(episodes, *key) for key in keys]), strict=True))
     rows, won = [], []
     for space, agent in best:
         mine = [tests[space, agent, name] for name in REFERENCES]

@@ -10,36 +10,30 @@ from __future__ import annotations
 import argparse
 import copy
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from _timing import machine, markdown_table, show, write_between
 
-# The zoo is not installed: it is in the checkout, beside this folder.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+# It makes the zoo, which is not installed, importable.
+from grpo import PAGE, environment, policy
 
-from agents.base import Interface
 from agents.group_relative_learner import GroupRelativeLearner
 from agents.grpo import GRPO, GRPOConfig
 from agents.processes import Processes
-from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.seeding import generator
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 TITLES = ("gradient steps in", "device", "first three updates, s", "an update, ms, median", "quartiles", "of float32")
 FORMS = {"float32": ("float32", False), "float32, compiled": ("float32", True), "bfloat16": ("bfloat16", False)}
 
 
 def played(num_envs: int, budget: int, device: str) -> tuple[GRPO, tuple[Any, ...]]:
     """Return an agent and what it learns from after its first episodes."""
-    rules = {"action": "continuous", "observation": "history", "reward": "log_regret"}
-    env = HPOVectorEnv(num_envs, source="bundled", space="rpart", budget=budget, device=device, **rules)
-    agent = GRPO(GRPOConfig(proposals=1, total_steps=10**9), Interface.of(env), 0, env.device)
+    env = environment(num_envs, budget, device)
+    agent = policy(env, GRPOConfig(proposals=1, total_steps=10**9))
     given: list[tuple[Any, ...]] = []
 
     class Noting(GroupRelativeLearner):

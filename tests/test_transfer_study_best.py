@@ -11,8 +11,9 @@ from scipy.stats import wilcoxon
 
 from agents.study import WALK
 from agents.transfer_study_best import best_agents, best_tables, corrected_tests
-from agents.transfer_study_episodes import corrected, episode_gaps, episode_table
+from agents.transfer_study_episodes import episode_gaps, episode_table
 from hpo_gym.errors import DataIntegrityError
+from hpo_gym.evaluation.significance import paired_tests
 
 TRIALS, TASKS = [1, 4], 12
 FACTS: dict[str, Any] = {"spaces": ["rpart", "lcbench"], "training": {"rpart": 9, "lcbench": 6}, "trials": TRIALS}
@@ -141,7 +142,7 @@ def test_few_datasets_can_show_what_is_true_of_them(chosen):
     text = episode_table(first, [("rpart", "naf"), ("lcbench", "naf")])
     assert "in 2 of 2 spaces: rpart, lcbench." in text
     assert "| lcbench | `naf` | 20 | 20/0/0 |" in text
-    (lcbench,) = corrected([episode_gaps(first, "lcbench", "naf", "random")])
+    (lcbench,) = paired_tests([episode_gaps(first, "lcbench", "naf", "random")])
     assert lcbench.p_value == pytest.approx(2 * 2**-20)
     assert "in 0 of 1 space." in episode_table(frame, [("lcbench", "naf")])
     for wrong in (frame.iloc[1:], pd.concat([frame, frame.iloc[:1]]), frame[frame["agent"] != "naf"]):

@@ -5,7 +5,7 @@ What is compared are mean regrets of tasks, so that ten repetitions on one datas
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import combinations
@@ -30,6 +30,7 @@ __all__ = [
     "count_wins",
     "critical_difference",
     "friedman",
+    "paired_tests",
     "pairwise_tests",
     "require_libraries",
     "signed_rank_test",
@@ -156,12 +157,24 @@ def pairwise_tests(curves: RegretCurves, reference: str, trial: int | None = Non
     column = curves.column(trial)
     against = curves.of(reference, "reference agent")[:, column]
     gaps = {agent: values[:, column] - against for agent, values in curves.values.items() if agent != reference}
-    tests = {agent: signed_rank_test(gap) for agent, gap in gaps.items()}
-    corrected = _holm([p for _, p in tests.values()])
-    return {
-        agent: PairedTest(**vars(count_wins(gaps[agent])), statistic=statistic, p_value=p, corrected_p=holm)
-        for (agent, (statistic, p)), holm in zip(tests.items(), corrected, strict=True)
-    }
+    return dict(zip(gaps, paired_tests(list(gaps.values())), strict=True))
+
+
+def paired_tests(gaps: Sequence[np.ndarray[Any, Any]]) -> list[PairedTest]:
+    """Test paired differences of regret as :func:`pairwise_tests` does, corrected by Holm over all that are given.
+
+    Args:
+        gaps: Differences of the pairs of each test, ``[N]`` each; below 0 is a win.
+
+    Raises:
+        InvalidSettingError: If statsmodels is not installed.
+    """
+    tests = [signed_rank_test(gap) for gap in gaps]
+    corrected = _holm([p for _, p in tests])
+    return [
+        PairedTest(**vars(count_wins(gap)), statistic=statistic, p_value=p, corrected_p=holm)
+        for gap, (statistic, p), holm in zip(gaps, tests, corrected, strict=True)
+    ]
 
 
 def all_pairs(curves: RegretCurves, trial: int | None = None) -> AllPairs:

@@ -34,8 +34,8 @@ _SHAPE, _RATE = 2.0, 2.0
 _DRAWS, _PARENTS, _KEPT = 256, 16, 8
 _FIRST = 24
 _ROUNDS, _CHILDREN, _STEP = 6, 64, 0.5
-# Numbers in a matrix of covariances that are held at a time.
-_AT_ONCE = 2_000_000
+# Numbers in matrices of covariances that are held at a time: on the CPU few enough to stay in a core's cache.
+_AT_ONCE, _AT_ONCE_CPU = 2_000_000, 200_000
 
 
 class AveragedProcess(nn.Module):
@@ -119,19 +119,24 @@ class AveragedProcess(nn.Module):
 
         Offset and variance are integrated out.
         """
-        count = done.sum(1, keepdim=True)
-        trials = encoded.shape[1]
+        most = _AT_ONCE_CPU if encoded.device.type == "cpu" else _AT_ONCE
+        matrices = max(1, most // encoded.shape[1] ** 2)
         found = []
-        for some in logs.split(max(1, _AT_ONCE // (len(encoded) * trials * trials)), 1):
-            root, half = self._solved(encoded, worth, done, some.exp()[:, :, self.source])
-            determinant = root.diagonal(dim1=2, dim2=3).log().sum(2)
-            fit = (_SHAPE + 0.5 * count) * (_RATE + 0.5 * half.square().sum(2)).log()
-            found.append(-determinant - fit)
+        for each in torch.arange(len(encoded), device=encoded.device).split(matrices):
+            some = logs[each].split(max(1, matrices // len(each)), 1)
+            found.append(torch.cat([self._fit(encoded[each], worth[each], done[each], part) for part in some], 1))
         # Independent parts of equal variance and a shared one: by the formula of Sherman and Morrison.
         apart = (logs - self._middle) / _EACH
         ratio = _SHARED**2 / (_EACH**2 + logs.shape[2] * _SHARED**2)
         prior = -0.5 * (apart.square().sum(2) - ratio * apart.sum(2).square())
-        return torch.cat(found, 1) + prior
+        return torch.cat(found) + prior
+
+    def _fit(self, encoded: Tensor, worth: Tensor, done: Tensor, logs: Tensor) -> Tensor:
+        """Return the log marginal likelihood of what trials are worth, up to a constant, ``[B, H]``."""
+        root, half = self._solved(encoded, worth, done, logs.exp()[:, :, self.source])
+        determinant = root.diagonal(dim1=2, dim2=3).log().sum(2)
+        degrees = _SHAPE + 0.5 * done.sum(1, keepdim=True)
+        return -determinant - degrees * (_RATE + 0.5 * half.square().sum(2)).log()
 
     def _solved(self, encoded: Tensor, worth: Tensor, done: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return Cholesky factors ``[B, H, T, T]`` and them divided into what the trials are worth, ``[B, H, T]``."""

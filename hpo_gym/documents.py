@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from hpo_gym.errors import HPOGymError, InvalidSettingError, unknown_name
+from hpo_gym.errors import DataMissingError, HPOGymError, InvalidSettingError, unknown_name
 from hpo_gym.sources.bundle_files import write_atomic
 
 __all__ = ["fill_document", "fill_files", "fill_page", "markdown_table"]
@@ -63,8 +63,14 @@ def fill_page(page: Path, tables: Mapping[str, Table]) -> str:
     """Fill one page that must not stay as it was, and return its path.
 
     Raises:
-        InvalidSettingError: If it could not be; what was wrong stands on standard error.
+        DataMissingError: If there is no such page.
+        InvalidSettingError: If it could not be filled; what was wrong stands on standard error.
     """
+    if not page.is_file():
+        raise DataMissingError(
+            f"There is no {page}, whose tables were to be filled. Give the folder `docs` of this repository, or a copy "
+            "of it. What the tables are made from is kept."
+        )
     if fill_files([page], tables):
         raise InvalidSettingError(f"{page} was not written; see the message above.")
     return str(page)

@@ -9,8 +9,8 @@ import gymnasium as gym
 import pytest
 
 from hpo_gym import register_card
-from hpo_gym.documents import fill_document
-from hpo_gym.errors import UnknownNameError
+from hpo_gym.documents import fill_document, fill_page
+from hpo_gym.errors import DataMissingError, InvalidSettingError, UnknownNameError
 from hpo_gym.fitting.report import TABLES, main
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -71,3 +71,12 @@ def test_the_example_of_a_surrogate_of_ones_own_runs_verbatim(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     assert re.search(r"\b1\d passed", done.stdout), done.stdout
+
+
+def test_a_page_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(DataMissingError, match=r"no .*away\.md.*the folder `docs`"):
+        fill_page(tmp_path / "away.md", TABLES)
+    page = tmp_path / "here.md"
+    page.write_text("<!-- unknown:begin --><!-- unknown:end -->")
+    with pytest.raises(InvalidSettingError, match="was not written"):
+        fill_page(page, TABLES)

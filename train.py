@@ -19,7 +19,7 @@ from agents.experiment import ExperimentConfig, build, resume_training, run_trai
 from agents.overrides import Overrides
 from agents.processes import is_first_process
 from agents.registry import AGENTS, MODEL_TRAININGS, trainable_names
-from agents.run_folder import RunFolder
+from agents.run_folder import RunFolder, pasteable
 from agents.spg_run import SPGRun, is_spg_run, resume_spg, run_spg
 from agents.spg_settings import SPGConfig
 from hpo_gym.errors import InvalidSettingError
@@ -56,7 +56,7 @@ agent=spg tunes a network within its own training: agent.task says on what, agen
 environment, so that env.*, checkpoint_every, log_every, validate_every and validation_seeds are refused.
 """
 
-_EVALUATE = "evaluate with `python evaluate.py run={}`"
+_EVALUATE = "evaluate with `python evaluate.py {}`"
 
 # Part of a run's name already, or no property of what is trained.
 _NOT_IN_NAME = ("seed", "runs", "overwrite", "name")
@@ -104,6 +104,8 @@ def train(config: DictConfig, overrides: Overrides) -> None:
             raise InvalidSettingError(
                 f"resume= continues a run with its own settings; leave out {', '.join(others)}, or train a new run."
             )
+        if not config.resume.strip():
+            raise InvalidSettingError("resume= names no run. Write resume=runs/<name>, or leave it out.")
         network = is_spg_run(config.resume)
         folder = resume_spg(config.resume) if network else resume_training(config.resume)
     else:
@@ -117,9 +119,13 @@ def train(config: DictConfig, overrides: Overrides) -> None:
     if not is_first_process():
         return
     state = "finished" if folder.finished else "stopped"
-    use = f"its errors are in {folder.path / 'result.json'}" if network else _EVALUATE.format(folder.path)
+    use = (
+        f"its errors are in {folder.path / 'result.json'}"
+        if network
+        else _EVALUATE.format(pasteable(f"run={folder.path}"))
+    )
     print(f"{state}: {folder.path}  ({use})")
-    print(f"curves: tensorboard --logdir {folder.path}")
+    print(f"curves: tensorboard --logdir {pasteable(str(folder.path))}")
 
 
 def _train_agent(agent: Any, values: dict[str, Any], overrides: Overrides) -> RunFolder:

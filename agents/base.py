@@ -242,10 +242,19 @@ class TrainableAgent(Agent):
             )
         self.processes = processes
 
+    def require_trainable(self, env: HPOVectorEnv) -> None:
+        """Refuse an environment, or settings, that training cannot use: before it begins or anything is written.
+
+        Raises:
+            InvalidSettingError: If :meth:`train` would be refused.
+        """
+        self.interface.require_same(Interface.of(env))
+
     @abstractmethod
     def train(self, env: HPOVectorEnv, callback: Callback) -> None:
         """Interact with ``env`` until the configured number of transitions, or until ``callback`` says so.
 
+        Begins with :meth:`require_trainable`.
         Continues from where a :meth:`load_state_dict` left the agent; ``env`` must have been reset or restored.
         """
 

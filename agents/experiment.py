@@ -19,7 +19,7 @@ from agents.processes import OTHERS, is_first_process, join_processes
 from agents.progress import TrainingDisplay, make_console
 from agents.recorder import Recorder
 from agents.registry import MODEL_TRAININGS, find_agent, find_trainable
-from agents.run_folder import RunFolder, one_trainer
+from agents.run_folder import RunFolder, one_trainer, pasteable
 from agents.saved_files import Saved, fits
 from agents.validation import Validation
 from hpo_gym.envs import HPOVectorEnv
@@ -54,6 +54,9 @@ def run_training(config: ExperimentConfig, stop_after: int | None = None) -> Run
     kind = find_trainable(config.agent_name)
     config = replace(config, env=_suited(config.env, kind))
     env, agent = _begin(config)
+    # Before a folder is made, or the run that is in it goes.
+    agent.require_trainable(env)
+    validation = _validation(config, env)
     path = Path(config.runs) / (config.name or f"{config.agent_name}-{env.suite.name}-seed{config.seed}")
     env.reset(seed=agent.processes.seed(config.seed))
     first = is_first_process()
@@ -61,7 +64,7 @@ def run_training(config: ExperimentConfig, stop_after: int | None = None) -> Run
         provenance = {"suite": f"{env.suite.spec.source}:{env.suite.name}", **env.suite.spec.provenance}
         values = config.to_mapping()
         folder = RunFolder.create(path, values, provenance, config.overwrite) if first else RunFolder(path)
-        _train(config, agent, env, folder, stop_after, None)
+        _train(config, agent, env, validation, folder, stop_after, None)
     return folder
 
 
@@ -103,7 +106,7 @@ def resume_training(path: str | Path, stop_after: int | None = None) -> RunFolde
         agent.processes.wait()
         if is_first_process():
             folder.remove_leftovers()
-        _train(config, agent, env, folder, stop_after, checkpoint)
+        _train(config, agent, env, _validation(config, env), folder, stop_after, checkpoint)
     return folder
 
 
@@ -209,13 +212,13 @@ def _train(
     config: ExperimentConfig,
     agent: TrainableAgent,
     env: HPOVectorEnv,
+    validation: Validation,
     folder: RunFolder,
     stop_after: int | None,
     checkpoint: Saved | None,
 ) -> None:
     """Train to the end, or until somebody asks to stop; the first of several processes writes what there is to keep."""
     first, processes = is_first_process(), agent.processes
-    validation = _validation(config, env)
     total = int(agent.config.total_steps)
     done = agent.steps
     datasets = sorted(
@@ -279,7 +282,7 @@ def _train(
     processes.wait()
     if interruption.requested:
         if stopped:
-            how = f"continue with `python train.py resume={folder.path}`"
+            how = f"continue with `python train.py {pasteable(f'resume={folder.path}')}`"
             message = f"stopped after {agent.steps:,} of {total:,} transitions; {how}"
             display.console.print(message, markup=False, highlight=False, soft_wrap=True)
         raise KeyboardInterrupt

@@ -110,10 +110,8 @@ class GroupRelativeAgent(TrainableAgent):
         return TrialHistory.of(observation)
 
     def train(self, env: HPOVectorEnv, callback: Callback) -> None:
-        self.interface.require_same(Interface.of(env))
+        self.require_trainable(env)
         environments = self._environments = self.environments(env)
-        for other in environments:
-            self._require_playable(other)
         self.get_ready(env)
         played = environments[self._playing]
         if self._left is not None:
@@ -160,6 +158,11 @@ class GroupRelativeAgent(TrainableAgent):
                 hidden = self._read(token, cache)
             if callback(self.steps, logs, info):
                 return
+
+    def require_trainable(self, env: HPOVectorEnv) -> None:
+        super().require_trainable(env)
+        for each in self.environments(env):
+            self._require_playable(each)
 
     def _require_playable(self, env: HPOVectorEnv) -> None:
         if env.num_envs % self.config.group_size:

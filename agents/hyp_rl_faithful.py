@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from agents.base import Callback, Interface
+from agents.base import Interface
 from agents.episode_states import EpisodeStates, PublishedStates
 from agents.hyp_rl import HypRL, HypRLConfig
 from agents.recurrent import RecurrentValueNetwork
@@ -96,7 +96,8 @@ class HypRLFaithful(HypRL):
                     nn.init.zeros_(layer.bias)
         return network
 
-    def train(self, env: HPOVectorEnv, callback: Callback) -> None:
+    def require_trainable(self, env: HPOVectorEnv) -> None:
+        super().require_trainable(env)
         settings = env.engine.settings
         if settings.reward != "delta" or not settings.terminate_on_repeat:
             raise InvalidSettingError(
@@ -105,7 +106,6 @@ class HypRLFaithful(HypRL):
                 f"{settings.terminate_on_repeat}. Set env.reward=delta env.terminate_on_repeat=true "
                 "env.action=grid_choice env.observation=history, or use agent=hyp_rl."
             )
-        super().train(env, callback)
 
     def legal(self, encoded: Tensor, mask: Tensor | None) -> Tensor | None:
         if mask is None and self._grid is not None:

@@ -131,7 +131,7 @@ class OffPolicyAgent(TrainableAgent):
         return torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_gradient_norm)
 
     def train(self, env: HPOVectorEnv, callback: Callback) -> None:
-        self.interface.require_same(Interface.of(env))
+        self.require_trainable(env)
         config = self.config
         if self.replay is None:
             self.replay = self._make_replay()

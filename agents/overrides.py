@@ -16,7 +16,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hpo_gym.errors import InvalidSettingError, unknown_name
+from agents.registry import AGENTS
+from hpo_gym.errors import HPOGymError, InvalidSettingError, unknown_name
 
 __all__ = ["Overrides", "check_overrides", "compose_config", "fixed_keys", "override_key"]
 
@@ -120,7 +121,7 @@ def check_overrides(
             choices[key] = _options(override, groups[key])
             for option in choices[key]:
                 if option not in groups[key]:
-                    raise unknown_name(key, option, groups[key])
+                    raise _unknown_option(key, option, groups[key])
     schemas = []
     with initialize(version_base="1.3", config_path=None):
         for chosen in itertools.product(*([f"{key}={value}" for value in values] for key, values in choices.items())):
@@ -136,6 +137,15 @@ def check_overrides(
             nodes = [_find(schema, key) for schema in schemas]
             checked.append(_fitted(item, override, nodes[0], sweep))
     return checked
+
+
+def _unknown_option(key: str, option: str, known: Sequence[str]) -> HPOGymError:
+    if key == "agent" and option in AGENTS:
+        return InvalidSettingError(
+            f"agent={option}: this agent needs no training. Play it with `python evaluate.py agents=[{option}]`. "
+            f"Agents to train: {', '.join(sorted(known))}."
+        )
+    return unknown_name(key, option, known)
 
 
 def _parse(item: str) -> Override:

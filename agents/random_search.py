@@ -75,7 +75,7 @@ class RandomSearch(TrainableAgent):
         return action
 
     def train(self, env: HPOVectorEnv, callback: Callback) -> None:
-        self.interface.require_same(Interface.of(env))
+        self.require_trainable(env)
         observation, info = env.observe()
         while self.steps < self.config.total_steps:
             action = self.act(observation, info.get("action_mask"), self._draws, explore=True)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from hpo_gym.errors import DataIntegrityError, DataMissingError, InvalidSettingE
 from hpo_gym.sources.bundle_files import write_atomic
 from hpo_gym.sources.temporaries import discard, remove_stale, temporary_path
 
-__all__ = ["RunFolder", "one_trainer"]
+__all__ = ["RunFolder", "one_trainer", "pasteable"]
 
 _NAMES = ("config.yaml", "versions.json", "checkpoints", "policy.pt", "result.json", "evaluation")
 _EVENTS = "events.out.tfevents."
@@ -42,12 +43,17 @@ def one_trainer(path: Path) -> Iterator[None]:
     """Keep other processes from training in a run folder meanwhile.
 
     Raises:
-        InvalidSettingError: If one does.
+        InvalidSettingError: If one does, or no folder can be there.
     """
     from filelock import FileLock, Timeout
 
     folder = path.resolve()
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InvalidSettingError(
+            f"{path.parent} is a file, or within one: runs are kept in a folder. Choose another runs=..."
+        ) from error
     # Beside the folder: overwriting a run moves the folder away.
     file = folder.with_name(f".{folder.name}.lock")
     lock = FileLock(file)
@@ -64,6 +70,11 @@ def one_trainer(path: Path) -> Iterator[None]:
         with contextlib.suppress(PermissionError):
             file.unlink(missing_ok=True)
         lock.release()
+
+
+def pasteable(setting: str) -> str:
+    """Return ``key=value`` as it can be pasted into a shell, whatever is in it."""
+    return shlex.quote(setting)
 
 
 class RunFolder:
@@ -199,9 +210,8 @@ class RunFolder:
             InvalidSettingError: If another version of hpo_gym wrote it.
         """
         if self.has_policy:
-            remedy = (
-                f"Remove it and run `python train.py resume={self.path}`: the newest checkpoint holds the policy, too."
-            )
+            resume = pasteable(f"resume={self.path}")
+            remedy = f"Remove it and run `python train.py {resume}`: the newest checkpoint holds the policy, too."
             return load(self.path / "policy.pt", _POLICY, remedy)
         latest = self.latest_checkpoint()
         if latest is None:
@@ -244,7 +254,9 @@ def _require_replaceable(path: Path, found: list[str], overwrite: bool) -> None:
     foreign = [name for name, final in finals.items() if final not in _NAMES and not final.startswith(_EVENTS)]
     is_run = "versions.json" in finals.values()
     if is_run and not overwrite and "config.yaml" in found:
-        raise InvalidSettingError(f"{path} already holds a run. Continue it with resume={path}, {again}")
+        raise InvalidSettingError(
+            f"{path} already holds a run. Continue it with {pasteable(f'resume={path}')}, {again}"
+        )
     if foreign or not is_run:
         shown = ", ".join((foreign or found)[:5])
         more = ", which no run wrote" if is_run else ", and is no run folder"

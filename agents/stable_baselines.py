@@ -114,7 +114,7 @@ class StableBaselinesAgent(TrainableAgent):
     def train(self, env: HPOVectorEnv, callback: Callback) -> None:
         from agents.stable_baselines_models import LegalVecEnv
 
-        self.interface.require_same(Interface.of(env))
+        self.require_trainable(env)
         model, total = self.model, int(self.config.total_steps)
         view = LegalVecEnv(env, self.interface, self.config.meta_features)
         model.env, model.n_envs, model.num_timesteps = view, env.num_envs, self.steps

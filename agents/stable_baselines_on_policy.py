@@ -10,6 +10,7 @@ from torch import Tensor
 
 from agents.exploration import draw_by
 from agents.stable_baselines import StableBaselinesAgent, check_network, require_numbers
+from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError
 from hpo_gym.mdp.observations import Observation
 
@@ -84,17 +85,21 @@ class OnPolicyAgent(StableBaselinesAgent):
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {"policy": self.model.policy.optimizer}
 
-    def make_buffer(self) -> Any:
-        from agents.stable_baselines_models import PartialRolloutBuffer
-
-        model, config = self.model, self.config
-        least = config.n_steps * model.n_envs
+    def require_trainable(self, env: HPOVectorEnv) -> None:
+        super().require_trainable(env)
+        config = self.config
+        least = config.n_steps * env.num_envs
         if config.total_steps < least:
             raise InvalidSettingError(
                 f"total_steps={config.total_steps!r} ends before the first rollout of n_steps={config.n_steps!r} steps "
-                f"in {model.n_envs} environments: nothing would be learned. Set agent.total_steps to {least} or more, "
+                f"in {env.num_envs} environments: nothing would be learned. Set agent.total_steps to {least} or more, "
                 "or agent.n_steps or env.num_envs to less."
             )
+
+    def make_buffer(self) -> Any:
+        from agents.stable_baselines_models import PartialRolloutBuffer
+
+        model = self.model
         model.rollout_buffer = PartialRolloutBuffer(
             model.n_steps,
             model.observation_space,

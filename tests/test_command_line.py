@@ -131,7 +131,7 @@ def test_a_label_is_fit_for_a_file_name_and_for_the_command_line():
         (["env.id='json:HPO-OpenML-v1'"], "Did you mean 'HPO-OpenML-v0'"),
         (["env=synthetic", "env.space=bbob-2d", "env.start_configuration={x0:0.1}"], "give start='fixed'"),
         (["env=synthetic", "env.space=bbob-2d", "env.source_options.a=1"], "'a'. Allowed: functions"),
-        (["env=synthetic", "env.space=bbob-2d", "runs=/dev/null/x"], "'/dev/null/x'. Check that path"),
+        (["env=synthetic", "env.space=bbob-2d", "runs=/dev/null/x"], "/dev/null/x is a file, or within one"),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path, capfd, monkeypatch, arguments, says):

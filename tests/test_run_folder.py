@@ -20,6 +20,7 @@ from agents.configuration import ExperimentConfig
 from agents.environments import EnvironmentConfig
 from agents.experiment import load_trained, resume_training, run_training
 from agents.random_search import RandomSearchConfig
+from agents.registry import find_agent
 from agents.run_folder import RunFolder, one_trainer
 from hpo_gym.errors import DataIntegrityError, DataMissingError, HPOGymError, InvalidSettingError, UnknownNameError
 
@@ -69,6 +70,30 @@ def test_an_existing_run_is_not_overwritten_by_accident(run):
     with pytest.raises(InvalidSettingError, match=f"resume={run}.*overwrite=true"):
         run_training(config)
     assert digest(run) == before
+
+
+@pytest.mark.parametrize(
+    ("agent", "refused"),
+    [
+        ("grpo", "agent.total_steps=100 is less than"),
+        ("grpo_universal", "agent.total_steps=100 is less than"),
+        ("sb3_ppo", "total_steps=100 ends before"),
+        ("sb3_a2c", "total_steps=100 ends before"),
+        ("hyp_rl_faithful", "Set env.reward=delta"),
+    ],
+)
+def test_a_training_that_is_refused_neither_removes_a_run_nor_begins_one(agent, refused, run):
+    if agent.startswith("sb3"):
+        pytest.importorskip("stable_baselines3")
+    settings = {"action": "grid_choice", "observation": "history"} if agent == "hyp_rl_faithful" else {}
+    env = EnvironmentConfig(id="HPO-Synthetic-v0", space="bbob-2d", num_envs=32, budget=10, **settings)
+    least = {"total_steps": 100} if agent != "hyp_rl_faithful" else {}
+    config = experiment(run.parent, agent=find_agent(agent).config(**least), env=env, overwrite=True)
+    before = digest(run)
+    for name in ("run", "new"):
+        with pytest.raises(InvalidSettingError, match=refused):
+            run_training(replace(config, name=name))
+    assert digest(run) == before and not (run.parent / "new").exists()
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import signal
 import subprocess
 import time
@@ -15,11 +17,13 @@ import torch
 from quick_settings import QUICK
 from training_runs import OVERRIDES, SMALL, arguments, command, curves, digest, experiment, surroundings
 
+import evaluate
 import train
 from agents.command_line import run_command
 from agents.environments import ENVIRONMENTS, EnvironmentConfig, make_environment, suited
 from agents.experiment import ExperimentConfig, load_trained, resume_training, run_training
 from agents.interruption import Interruption
+from agents.overrides import compose_config
 from agents.portfolio_q import PortfolioQConfig
 from agents.random_search import RandomSearchConfig
 from agents.run_folder import RunFolder
@@ -256,6 +260,8 @@ def test_every_episode_setting_and_every_id_can_be_configured():
     ("given", "says"),
     [
         (["agent=dqnn"], "Did you mean 'dqn'"),
+        (["agent=tpe"], "python evaluate.py agents=[tpe]"),
+        (["resume="], "names no run"),
         (["agent.lr_rate=1"], "Did you mean 'agent.learning_rate'"),
         (["env=opnml"], "Did you mean 'openml'"),
         (["env.spce=rpart"], "Did you mean 'env.space'"),
@@ -277,6 +283,22 @@ def test_a_wrong_command_ends_in_one_message(tmp_path, capsys, monkeypatch, give
     assert says in message
     assert "Traceback" not in message
     assert not (tmp_path / "runs").exists()
+
+
+def test_runs_within_a_file_are_refused(tmp_path, capsys):
+    (tmp_path / "runs").write_text("no folder")
+    assert run_command("train", train.train, train.GROUPS, [*OVERRIDES, f"runs={tmp_path / 'runs'}"]) == 2
+    message = capsys.readouterr().err.replace("\n", " ")
+    assert "is a file" in message and "runs=..." in message
+
+
+def test_a_name_with_a_blank_is_printed_so_that_it_can_be_pasted(tmp_path, capsys):
+    given = [*OVERRIDES, f"runs={tmp_path}", "name=my run", "agent.total_steps=600"]
+    assert run_command("train", train.train, train.GROUPS, given) == 0
+    printed = capsys.readouterr().out
+    (command,) = re.findall(r"`python evaluate.py (.*)`", printed)
+    assert shlex.split(command) == [f"run={tmp_path / 'my run'}"]
+    assert compose_config("evaluate", shlex.split(command), evaluate.GROUPS).run == [str(tmp_path / "my run")]
 
 
 def test_the_command_line_trains_and_says_where(tmp_path, capsys):

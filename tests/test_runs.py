@@ -162,6 +162,18 @@ def test_rows_with_missing_cells_are_dropped_and_counted_and_repeats_averaged(tm
     u = suite.space.from_dicts([{"rate": 0.1, "depth": 1, "kind": "a"}])
     found = suite.evaluate(torch.zeros(1, dtype=torch.int64), u, torch.ones_like(u, dtype=torch.bool)).metrics[0, 0]
     assert float(found) == pytest.approx(0.6)
+    assert suite.spec.provenance["rows_averaged"] == 1 and suite.spec.provenance["rows"] == 2
+
+
+def test_repeats_whose_means_are_alike_leave_nothing_to_optimise(tmp_path):
+    rows = [
+        (task, rate, 1, kind, score, 1)
+        for task in (0, 1)
+        for rate, kind in ((0.1, "a"), (0.2, "b"))
+        for score in (0.1, 0.9)
+    ]
+    with pytest.raises(InvalidSettingError, match=r"0\.5 of every configuration, whose repeats are averaged"):
+        load_suite("runs", str(write(tmp_path / "t.csv", rows)), **COLUMNS, mode="lookup")
 
 
 @pytest.mark.parametrize(
@@ -174,6 +186,14 @@ def test_rows_with_missing_cells_are_dropped_and_counted_and_repeats_averaged(tm
         ({"mode": "nearest"}, UnknownNameError, "lookup"),
         ({"hyperparameters": []}, InvalidSettingError, "hyperparameters="),
         ({"hyperparameters": ["rate", "accuracy"]}, InvalidSettingError, "accuracy"),
+        ({"hyperparameters": "rate"}, InvalidSettingError, r"write hyperparameters=\['rate'\]"),
+        ({"metrics": "accuracy"}, InvalidSettingError, r"write metrics=\['accuracy'\]"),
+        ({"minimize": "seconds"}, InvalidSettingError, r"write minimize=\['seconds'\]"),
+        ({"log": "rate"}, InvalidSettingError, r"write log=\['rate'\]"),
+        ({"ranges": {"accuracy": (1.0, 0.0)}}, InvalidSettingError, "must be less than the second"),
+        ({"ranges": {"accuracy": (0.0, math.nan)}}, InvalidSettingError, "two finite numbers"),
+        ({"ranges": {"accuracy": "0,1"}}, InvalidSettingError, "two finite numbers"),
+        ({"ranges": [0.0, 1.0]}, InvalidSettingError, "must map metrics"),
     ],
 )
 def test_wrong_columns_are_named(shared, changes, error, says):
@@ -243,7 +263,7 @@ def test_an_infinite_hyperparameter_is_refused(tmp_path):
 
 
 def test_a_range_without_an_end_is_refused(shared):
-    with pytest.raises(InvalidSettingError, match="'accuracy' needs finite bounds"):
+    with pytest.raises(InvalidSettingError, match=r"'accuracy': .*two finite numbers"):
         load_suite("runs", str(shared), **COLUMNS, ranges={"accuracy": (0.0, math.inf)})
 
 

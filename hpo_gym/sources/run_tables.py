@@ -40,6 +40,7 @@ class RunTable:
         values: Metrics, float32 ``[R, K]``.
         dropped: Rows that were left out because a metric or hyperparameter was missing, or a metric not finite.
         constants: Hyperparameter columns that hold one value, by name; they are not in the space.
+        repeats: Rows that repeated a task's configuration and are part of its mean.
     """
 
     spec: SpaceSpec
@@ -50,6 +51,7 @@ class RunTable:
     values: Tensor
     dropped: int
     constants: Mapping[str, Any]
+    repeats: int = 0
 
     @property
     def shared_grid(self) -> bool:
@@ -140,7 +142,8 @@ def read_run_table(
     u = SearchSpace(spec).encode(torch.tensor(numbers, dtype=torch.float64).T).float()
     values = torch.tensor([_metric(path, name, parts[name]) for name in metrics]).T
     task, u, values = _average_repeats(task, u, values)
-    return RunTable(spec, task_ids, tuple(metrics), task, u, values, len(rows) - len(complete), constants)
+    dropped, repeats = len(rows) - len(complete), len(complete) - len(task)
+    return RunTable(spec, task_ids, tuple(metrics), task, u, values, dropped, constants, repeats)
 
 
 def _read(path: Path) -> dict[str, list[str]]:

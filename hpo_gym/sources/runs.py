@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,9 @@ def load_runs(
 ) -> TaskSuite:
     """Make a suite of a CSV, Parquet or ARFF table with one row per evaluation.
 
+    A configuration that a task has more than once has the mean of its rows: the answers are those of a function.
+    ``suite.spec.provenance["rows_averaged"]`` counts the rows that repeat one.
+
     A fit takes about 15 s for 180 rows, 35 s for 1,000 and 2.5 minutes for 10,000 on one CPU thread, five sixths of it
     the cross-validation; stderr tells how long is left. It is done once: the result is kept in the cache.
 
@@ -92,6 +97,7 @@ def load_runs(
             have a log scale, or ids of tasks are not those of OpenML, contrary to ``task_kind``.
     """
     path = _table_path(space, data_dir)
+    _check_lists({"hyperparameters": hyperparameters, "metrics": metrics, "minimize": minimize, "log": log}, ranges)
     if mode not in MODES:
         raise unknown_name("mode", mode, MODES)
     if not hyperparameters or not metrics:
@@ -128,6 +134,7 @@ def load_runs(
         "mode": chosen,
         "rows": len(table.task),
         "rows_dropped": table.dropped,
+        "rows_averaged": table.repeats,
         "constants": dict(table.constants),
         "quality": quality,
     }
@@ -161,11 +168,35 @@ def _check_openml(tasks: Sequence[TaskRef], task_column: str) -> None:
 def _metrics(table: RunTable, minimize: Sequence[str], ranges: Mapping[str, tuple[float, float]]) -> tuple[Metric, ...]:
     declared = []
     for column, name in enumerate(table.metrics):
-        low, high = ranges.get(name) or (float(table.values[:, column].min()), float(table.values[:, column].max()))
-        if not low < high:
-            raise InvalidSettingError(f"Metric {name!r} is {low:g} in every row: nothing to optimise. Leave it out.")
+        low, high = float(table.values[:, column].min()), float(table.values[:, column].max())
+        if name in ranges:
+            low, high = _range(name, ranges[name])
+        elif not low < high:
+            what = "of every configuration, whose repeats are averaged" if table.repeats else "in every row"
+            raise InvalidSettingError(f"Metric {name!r} is {low:g} {what}: nothing to optimise. Leave it out.")
         declared.append(Metric(name, name in minimize, low, high))
     return tuple(declared)
+
+
+def _range(name: str, given: Any) -> tuple[float, float]:
+    numbers = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else []
+    if len(numbers) != 2 or not all(isinstance(number, Real) and math.isfinite(number) for number in numbers):
+        raise InvalidSettingError(f"ranges={{{name!r}: {given!r}}}: a range is two finite numbers, e.g. (0.0, 1.0).")
+    if not numbers[0] < numbers[1]:
+        raise InvalidSettingError(f"ranges={{{name!r}: {given!r}}}: the first number must be less than the second.")
+    return float(numbers[0]), float(numbers[1])
+
+
+def _check_lists(given: Mapping[str, Any], ranges: Any) -> None:
+    """Refuse a single name where names belong: its letters would be taken for them."""
+    for name, value in given.items():
+        if isinstance(value, str) or not isinstance(value, Sequence | type(None)):
+            example = value if isinstance(value, str) else "a_column"
+            raise InvalidSettingError(f"{name}={value!r} must be a list of columns: write {name}=[{example!r}].")
+    if ranges is not None and not isinstance(ranges, Mapping):
+        raise InvalidSettingError(
+            f"ranges={ranges!r} must map metrics to two numbers, e.g. {{'accuracy': (0.0, 1.0)}}."
+        )
 
 
 def _table_range(suite: TaskSuite, table: RunTable) -> KnownRange:

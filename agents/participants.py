@@ -17,9 +17,9 @@ from agents.registry import find_agent
 from agents.shipped_policies import shipped_names
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError, SplitLeakError, unknown_name
-from hpo_gym.evaluation.cells import content_digest
 from hpo_gym.evaluation.contender import AnyContender
 from hpo_gym.evaluation.protocols import Knowledge
+from hpo_gym.fingerprint import content_digest
 from hpo_gym.tasks.datasets import dataset_key
 from hpo_gym.tasks.splits import check_no_leak, split_tasks
 from hpo_gym.tasks.suite import TaskSuite

@@ -9,7 +9,7 @@ from agents.group_relative_agent import GroupRelativeAgent
 from agents.problem import Problem
 from agents.registry import find_trainable
 from hpo_gym.evaluation import Contender
-from hpo_gym.evaluation.cells import content_digest
+from hpo_gym.fingerprint import content_digest
 
 __all__ = ["policy_alone"]
 

@@ -32,8 +32,8 @@ from hpo_gym import load_suite
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import DataMissingError, require_names
 from hpo_gym.evaluation import CellStore, Rules, evaluate_all
-from hpo_gym.evaluation.cells import content_digest
 from hpo_gym.evaluation.contender import AnyContender
+from hpo_gym.fingerprint import content_digest
 from hpo_gym.live.embedded_models import EMBEDDED_FAMILIES
 from hpo_gym.live.embedded_suite import embedded_suite
 from hpo_gym.live.executors import ExecutorSettings

@@ -42,7 +42,8 @@ class EnvironmentCard:
         vector_entry_point: Class of the vector environment.
 
     Raises:
-        UnknownNameError: For an unknown source, split, protocol or episode setting.
+        UnknownNameError: For an unknown source, option of it, split, protocol or episode setting. Its spaces are known
+            once it is loaded, which is when the environment is made.
         InvalidSettingError: For a value of the wrong type, or an id that Gymnasium cannot parse.
     """
 
@@ -62,9 +63,9 @@ class EnvironmentCard:
 
     def __post_init__(self) -> None:
         texts = ("id", "description", "source", "split", "protocol", "entry_point", "vector_entry_point")
-        for name in (*texts, "metric"):
+        for name in (*texts, "space", "metric"):
             value = getattr(self, name)
-            if not isinstance(value, str) and (value is not None or name != "metric"):
+            if not isinstance(value, str) and (value is not None or name in texts):
                 raise InvalidSettingError(f"{name}={value!r} of an environment card must be text: quote it.")
         for name in ("source_options", "episode"):
             if not isinstance(getattr(self, name), Mapping):

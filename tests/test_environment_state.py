@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import random
 from typing import Any
 
 import gymnasium as gym
@@ -215,10 +216,55 @@ def test_environments_of_every_reward_can_be_pickled(reward: dict[str, Any]) -> 
     torch.testing.assert_close(roll(copied, 8), roll(envs, 8), rtol=0, atol=0)
 
 
-def test_a_state_without_rules_is_refused() -> None:
+def test_what_is_no_state_is_refused() -> None:
     envs = vector()
     envs.reset(seed=0)
     saved = envs.state_dict()
     del saved["rules"]
-    with pytest.raises(InvalidSettingError, match="suite=None"):
-        envs.load_state_dict(saved)
+    for wrong in (saved, None, {"rules": envs.engine.rules()}):
+        with pytest.raises(InvalidSettingError, match=r"no state of an environment .*draws, episodes, rules"):
+            envs.load_state_dict(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("options", [{"seed": 2}, {"instances": 3}])
+def test_a_state_of_other_data_under_the_same_name_is_refused(options: dict[str, Any]) -> None:
+    def made(**given: Any) -> HPOVectorEnv:
+        return vector(source="synthetic", space="mixed-4d", source_options={"seed": 1, "instances": 64} | given)
+
+    envs = made()
+    envs.reset(seed=0)
+    with pytest.raises(InvalidSettingError, match="other tasks or other data"):
+        made(**options).load_state_dict(envs.state_dict())
+    again = made()
+    again.load_state_dict(envs.state_dict())
+    torch.testing.assert_close(roll(again, 5), roll(envs, 5), rtol=0, atol=0)
+
+
+def test_a_picture_of_restored_episodes_counts_their_trials() -> None:
+    envs = vector(render_mode="ansi", budget=10)
+    envs.reset(seed=0)
+    roll(envs, 5)
+    assert "trial 6/10" in envs.render()
+    envs.load_state_dict(envs.state_dict())
+    assert "trial 6/10" in envs.render()
+    roll(envs, 1)
+    assert "trial 7/10" in envs.render()
+
+
+def test_every_row_may_start_from_a_configuration_by_name() -> None:
+    envs = vector(num_envs=3, action="continuous")
+    starts = [{"momentum": 0.25}, {"momentum": 0.5}, {"momentum": 0.75}]
+    envs.reset(seed=0, options={"start": starts})
+    default, *_ = envs.suite.space.to_dicts(envs.suite.space.default()[None])
+    wanted = envs.suite.space.from_dicts([default | start for start in starts])
+    torch.testing.assert_close(envs.state.u, wanted.float())
+    with pytest.raises(InvalidSettingError, match="a list of 3 of them"):
+        envs.reset(options={"start": starts[:2]})
+
+
+@pytest.mark.parametrize("space", ["rpart", "lcbench"])
+def test_making_an_environment_leaves_the_global_generators_alone(space: str) -> None:
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # type: ignore[index]
+    gym.make("HPO-OpenML-v0", space=space).reset(seed=0)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1:] == (np.random.get_state()[1].tolist(), random.getstate())  # type: ignore[index]

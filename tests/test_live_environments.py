@@ -232,7 +232,7 @@ def test_rows_at_their_own_pace_refuse_what_cannot_be() -> None:
     env.reset(seed=0)
     with pytest.raises(InvalidSettingError, match="under way"):
         env.recv()
-    for actions, rows in (([0, 0], [0, 0]), ([0], [2]), ([99], [0]), ([0.5], [0])):
+    for actions, rows in (([0, 0], [0, 0]), ([0], [2]), ([99], [0]), ([0.5], [0]), ([0], ["a"]), ([0], 1)):
         with pytest.raises(InvalidActionError):
             env.send(torch.tensor(actions), rows)
     env.send(torch.tensor([0]), [1])

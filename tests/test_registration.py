@@ -129,6 +129,7 @@ def test_missing_key_is_named(key: str) -> None:
         ({"id": 5}, r"id=5 .*must be text"),
         ({"id": "HPO Of Mine"}, r"id='HPO Of Mine'.*HPO-OfMine-v0"),
         ({"split": 3}, r"split=3 .*must be text"),
+        ({"space": 3}, r"space=3 .*must be text"),
         ({"metric": ["gap"]}, r"metric=\['gap'\].*must be text"),
         ({"entry_point": 3}, r"entry_point=3 .*must be text"),
         ({"episode": "grid_step"}, r"episode='grid_step'.*mapping"),
@@ -142,6 +143,11 @@ def test_a_value_of_the_wrong_kind_is_named(change: dict[str, object], match: st
     with pytest.raises(InvalidSettingError, match=match):
         hpo_gym.register_card(CARD | change)
     assert set(gym.registry) == before
+
+
+def test_an_option_that_the_source_has_not_is_named() -> None:
+    with pytest.raises(UnknownNameError, match=r"'sede'.*Did you mean 'seed'"):
+        hpo_gym.register_card(CARD | {"source_options": {"sede": 1}})
 
 
 @pytest.mark.parametrize("card", [5, None, ["HPO-OfMine-v0"]])

@@ -6,6 +6,7 @@ import queue
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from operator import index
 from types import TracebackType
 from typing import Any
 
@@ -116,7 +117,7 @@ class AsynchronousEnv:
         """
         if not self._begun:
             raise gym.error.ResetNeeded("Call env.reset() before anything else.")
-        chosen = list(range(self.num_envs)) if rows is None else [int(row) for row in rows]
+        chosen = list(range(self.num_envs)) if rows is None else _row_numbers(rows)
         for row in chosen:
             if not 0 <= row < self.num_envs or chosen.count(row) > 1 or row in self._under_way:
                 raise InvalidActionError(
@@ -192,3 +193,10 @@ def _nothing(example: Any) -> Any:
     if isinstance(example, Tensor):
         return torch.zeros_like(example)
     return {name: _nothing(value) for name, value in example.items()}
+
+
+def _row_numbers(rows: Any) -> list[int]:
+    try:
+        return [index(row) for row in rows]
+    except TypeError as error:
+        raise InvalidActionError(f"rows={rows!r} must be numbers of rows, e.g. [0, 2], or None for all.") from error

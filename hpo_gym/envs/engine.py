@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hpo_gym.errors import InvalidActionError, InvalidSettingError, SplitLeakError, require_names, unknown_name
+from hpo_gym.fingerprint import content_digest
 from hpo_gym.mdp import Dynamics, EpisodeSettings, EpisodeState, Outcome
 from hpo_gym.mdp.observations import ObservationPart
 from hpo_gym.sources import check_source_options, load_suite
@@ -178,20 +179,23 @@ class EpisodeEngine:
 
     def _start(self, start: Any, batch: int) -> Tensor:
         space, dimension = self.suite.space, self.suite.space.dimension
+        named = isinstance(start, Sequence) and len(start) > 0 and all(isinstance(each, Mapping) for each in start)
         if isinstance(start, Mapping):
             value = space.changed_default(start)
+        elif named:
+            value = torch.stack([space.changed_default(each) for each in start])
         else:
             try:
                 value = torch.as_tensor(start)
             except (TypeError, ValueError, RuntimeError) as error:
                 raise InvalidSettingError(
-                    f"options['start']={start!r} must be a dictionary of hyperparameters, or an array of shape "
-                    f"[{dimension}] or [{batch}, {dimension}] in [0, 1]."
+                    f"options['start']={start!r} must be a dictionary of hyperparameters, a list of {batch} of them, "
+                    f"or an array of shape [{dimension}] or [{batch}, {dimension}] in [0, 1]."
                 ) from error
         value = value.to(self.device, torch.float32)
         if value.shape not in ((dimension,), (1, dimension), (batch, dimension)):
             raise InvalidSettingError(
-                f"options['start'] must be a dictionary of hyperparameters or have shape "
+                f"options['start'] must be a dictionary of hyperparameters, a list of {batch} of them, or have shape "
                 f"[{dimension}] or [{batch}, {dimension}], got {list(value.shape)}."
             )
         if not bool(((value >= 0.0) & (value <= 1.0)).all()):
@@ -204,13 +208,26 @@ class EpisodeEngine:
         return value
 
     def rules(self) -> dict[str, str]:
-        """Return what decides how episodes go, as text: the suite, the tasks and every setting."""
+        """Return what decides how episodes go, as text: the suite, its data and tasks, and every setting."""
         suite = self.suite
-        chosen = {"suite": f"{suite.spec.source}:{suite.name}", "metric": suite.spec.metric}
+        chosen = {"suite": f"{suite.spec.source}:{suite.name}", "metric": suite.spec.metric, "data": self._data()}
         chosen |= {"split": self.split, "protocol": self.protocol}
         if self.max_tasks is not None:
             chosen |= {"max_tasks": str(self.max_tasks), "tasks_seed": str(self.tasks_seed)}
         return chosen | {field.name: repr(getattr(self.settings, field.name)) for field in fields(self.settings)}
+
+    def _data(self) -> str:
+        """Return a fingerprint of tasks, search space, scale of the score, and files or what stands for them."""
+        suite, provenance = self.suite, self.suite.spec.provenance
+        parts = {
+            "tasks": [str(task) for task in suite.tasks],
+            "space": repr(suite.space.spec),
+            "lower": suite.lower,
+            "upper": suite.upper,
+            # Not the tensors: what is computed from the same files may differ in the last bit elsewhere.
+            "files": provenance.get("sha256") or provenance,
+        }
+        return content_digest(sorted(parts.items()))[:16]
 
     def check_action(self, action: Any, batch: int) -> Tensor:
         """Return actions as a checked tensor.
@@ -331,7 +348,7 @@ def _given(
 def _device(device: str | torch.device) -> torch.device:
     try:
         chosen = torch.device(device)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise unknown_name("device", device, ["cpu", "cuda", "cuda:0"]) from error
     if chosen.type not in ("cpu", "cuda"):
         raise unknown_name("device", str(device), ["cpu", "cuda", "cuda:0"])

@@ -46,7 +46,8 @@ class CurveRecorder:
         self._incumbents = torch.empty(0)
         self._full = torch.empty(0)
         self._task = torch.empty(0)
-        self._spent = 0.0
+        # Of the first row: trials, and what they cost.
+        self._trial, self._spent = 0, 0.0
 
     def begin(self, state: EpisodeState, rows: Tensor | None = None) -> None:
         """Forget the episodes of ``rows`` (default: all) and take the first trial of new ones."""
@@ -79,6 +80,7 @@ class CurveRecorder:
         self._full[rows, column] = state.fidelity.cpu()[begun] > 0.999
         first = (rows == 0).nonzero()
         if len(first) > 0:
+            self._trial = int(state.trial.cpu()[begun][int(first[0])])
             self._spent = float(state.spent.cpu()[begun][int(first[0])])
 
     def render(self) -> Any:
@@ -105,9 +107,9 @@ class CurveRecorder:
         level = ((shown - shown.min()) / span * (len(_SPARKS) - 1)).round().long()
         sparks = "".join(_SPARKS[int(index)] for index in level)
         budget = self._engine.settings.budget
-        done = f"trial {len(shown)}/{budget}"
+        done = f"trial {self._trial}/{budget}"
         if self._engine.settings.multi_fidelity:
-            done = f"trial {len(shown)}, {self._spent:.1f} of {budget} evaluations"
+            done = f"trial {self._trial}, {self._spent:.1f} of {budget} evaluations"
         task = suite.tasks[int(self._task[0])]
         return f"{suite.name} {task}  {done}  best {suite.describe(float(shown[-1]))}  {sparks}"
 

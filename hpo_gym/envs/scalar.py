@@ -159,7 +159,7 @@ class HPOEnv(gym.Env[Any, Any]):
             gymnasium.error.ResetNeeded: Before the first reset, and after the end of an episode.
         """
         if self._over:
-            raise gym.error.ResetNeeded("The budget of this episode is spent. Call env.reset() to begin another.")
+            raise gym.error.ResetNeeded("This episode has ended. Call env.reset() to begin another.")
         batch = np.asarray(action)[None] if not isinstance(action, Tensor) else action[None]
         checked = self.engine.check_action(batch, 1)
         state, outcome = self.engine.dynamics.step(self._current(), checked)

@@ -28,6 +28,12 @@ _HELD = ("task", "trial", "score", "incumbent", "fidelity", "legal")
 # What is known of the evaluation at reset, too, where evaluations are really made.
 _OF_RESET = ("seconds", "status", "cost")
 
+_STATE = {"rules", "episodes", "draws"}
+_OTHER_DATA = (
+    "The saved state belongs to other tasks or other data than this environment has, though their names agree. Make it "
+    "with the source_options and the files of the saved one."
+)
+
 
 class HPOVectorEnv(VectorEnv[Any, Any, Any]):
     """Many episodes of :class:`~hpo_gym.envs.HPOEnv` at once, over the same dynamics.
@@ -125,8 +131,9 @@ class HPOVectorEnv(VectorEnv[Any, Any, Any]):
 
         Args:
             seed: Root of the environment's stream; 0 is a seed like any other.
-            options: ``task`` / ``task_index`` (one, or one per row) and ``start`` (one
-                configuration, or one per row). They hold for these episodes, not for later ones.
+            options: ``task`` / ``task_index`` (one, or one per row) and ``start`` (one configuration, or one per row:
+                a dictionary of hyperparameters, a list of them, or an array in the unit cube). They hold for these
+                episodes, not for later ones.
         """
         if seed is not None or self._draws is None:
             root = fresh_seed() if seed is None else seed
@@ -192,13 +199,23 @@ class HPOVectorEnv(VectorEnv[Any, Any, Any]):
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Continue from a :meth:`state_dict` of an environment with the same arguments.
 
+        The rules and the data are compared, not the rendering: pictures show the trials from here on.
+
         Raises:
-            InvalidSettingError: If the tasks, the rules or the number of environments differ.
+            InvalidSettingError: If ``saved`` is no such state, or the tasks, their data, the rules or the number of
+                environments differ.
         """
-        mine, others = self.engine.rules(), saved.get("rules", {})
+        if not isinstance(saved, Mapping) or not saved.keys() >= _STATE:
+            raise InvalidSettingError(
+                f"This is no state of an environment ({type(saved).__name__}): env.state_dict() returns a dictionary "
+                f"of {', '.join(sorted(_STATE))}."
+            )
+        mine, others = self.engine.rules(), saved["rules"]
         for name in {**mine, **others}:
             value, theirs = mine.get(name), others.get(name)
             if theirs != value:
+                if name == "data":
+                    raise InvalidSettingError(_OTHER_DATA)
                 raise InvalidSettingError(
                     f"The saved state belongs to an environment with {name}={theirs}, this one has "
                     f"{name}={value}. Make it with the arguments of the saved one."

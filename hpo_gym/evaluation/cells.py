@@ -9,38 +9,18 @@ import json
 import sqlite3
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from torch import Tensor
-
 from hpo_gym.errors import DataError, DataIntegrityError, InvalidSettingError
 from hpo_gym.evaluation.loop import Played
 
-__all__ = ["CellStore", "content_digest"]
+__all__ = ["CellStore"]
 
 _VERSION = 1
-
-
-def content_digest(named: Iterable[tuple[str, Any]]) -> str:
-    """Return a fingerprint of tensors and plain values, wherever they came from, for :meth:`CellStore.key`.
-
-    Args:
-        named: Values and their names, in an order that is always the same; those of a mapping are sorted.
-    """
-    total = hashlib.sha256()
-    for name, value in named:
-        if isinstance(value, Mapping):
-            total.update(f"{name}:{content_digest(sorted(value.items()))}".encode())
-        elif isinstance(value, Tensor):
-            total.update(f"{name}:{value.dtype}:{list(value.shape)}".encode())
-            total.update(value.detach().cpu().contiguous().numpy().tobytes())
-        else:
-            total.update(f"{name}:{value!r}".encode())
-    return total.hexdigest()
 
 
 class CellStore:

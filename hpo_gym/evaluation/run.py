@@ -11,12 +11,13 @@ import torch
 from hpo_gym import __version__
 from hpo_gym.errors import EvaluationFailedError, InvalidSettingError, require_integer
 from hpo_gym.evaluation.assemble import assemble
-from hpo_gym.evaluation.cells import CellStore, content_digest
+from hpo_gym.evaluation.cells import CellStore
 from hpo_gym.evaluation.configurations import ConfigurationTable
 from hpo_gym.evaluation.contender import AnyContender, Contender, EpisodicContender
 from hpo_gym.evaluation.loop import Played, Rules, Stage, Unit
 from hpo_gym.evaluation.pool import Outcome, attempt, play_here, play_in_processes
 from hpo_gym.evaluation.records import RecordTable
+from hpo_gym.fingerprint import content_digest
 from hpo_gym.tasks.suite import TaskSuite
 
 __all__ = ["EvaluationResult", "Failure", "Progress", "evaluate", "evaluate_all"]

@@ -26,6 +26,8 @@ __all__ = ["Dynamics", "Outcome"]
 
 _FIDELITY_LEVELS = 5
 _BUDGET_TOLERANCE = 1e-4
+# Numbers that the trials of one episode may take.
+_MOST_KEPT = 10_000_000
 
 
 @dataclass
@@ -79,6 +81,12 @@ class Dynamics:
         self._full = torch.empty(0)
         self._legal = torch.empty(0, dtype=torch.bool)
         self._keeps_history = settings.observation == "history" or settings.terminate_on_repeat
+        if self._keeps_history and self.max_trials * self.space.dimension > _MOST_KEPT:
+            raise InvalidSettingError(
+                f"budget={settings.budget}: a history of {self.max_trials:,} trials of {self.space.dimension} "
+                f"hyperparameters is more than {_MOST_KEPT:,} numbers for every episode. Use a smaller budget, or "
+                "observation='flat' without terminate_on_repeat."
+            )
 
     def _fidelity_shares(self) -> Tensor | None:
         if not self.settings.multi_fidelity:
@@ -89,7 +97,7 @@ class Dynamics:
                 f"multi_fidelity=True, but {self.suite.spec.source}:{self.suite.name} has no "
                 "fidelity. Use space='lcbench', whose fidelity is the number of epochs."
             )
-        least = max(self.settings.min_fidelity, fidelity.lower / fidelity.upper)
+        least = max(self.settings.least_fidelity, fidelity.lower / fidelity.upper)
         if fidelity.integer:
             least = min(1.0, math.ceil(least * fidelity.upper - 1e-6) / fidelity.upper)
         shares = torch.exp(torch.linspace(math.log(least), 0.0, _FIDELITY_LEVELS, device=self.suite.device))

@@ -33,13 +33,17 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "start": get_args(StartKind),
 }
 
+_LEAST_FIDELITY = 0.1
+# Trials are counted in single precision, which is exact up to 2 ** 24.
+_MOST_TRIALS = 10_000_000
+
 
 @dataclass(frozen=True)
 class EpisodeSettings:
     """The rules of an episode.
 
     Args:
-        budget: Full evaluations an episode may spend, ``T``. The evaluation at reset costs one.
+        budget: Full evaluations an episode may spend, ``T``, at most ten million. The evaluation at reset costs one.
         action: ``grid_step`` (``Discrete(2D)``: one hyperparameter one notch down or up),
             ``grid_choice`` (``Discrete(grid size)``: any grid configuration; Hyp-RL), or
             ``continuous`` (``Box [0, 1]^D``: the next configuration in the unit cube).
@@ -59,11 +63,13 @@ class EpisodeSettings:
         start_configuration: Hyperparameter values by name, for ``start="fixed"``. Names left out
             keep their default.
         levels: Grid levels ``L`` per numeric hyperparameter; ``None`` means 10 for ``grid_step`` and
-            the largest number that keeps the grid at or below 4,096 points for ``grid_choice``.
+            the largest number that keeps the grid at or below 4,096 points for ``grid_choice``. Agents that act on
+            grids and in the cube share settings: a ``continuous`` action has no levels.
         multi_fidelity: Whether actions also choose the fidelity, and pay its cost. Cheap trials are observed;
             only full evaluations become the incumbent.
         min_fidelity: Smallest share of a full evaluation that a multi-fidelity action may choose, in
-            ``(0, 1]``; never below what the objective offers.
+            ``(0, 1]``; never below what the objective offers. ``None`` means 0.1, and without ``multi_fidelity`` it
+            must be ``None``.
         terminate_on_repeat: End the episode when the previous trials already hold the chosen
             configuration (Hyp-RL).
 
@@ -82,7 +88,7 @@ class EpisodeSettings:
     start_configuration: Mapping[str, Any] | None = None
     levels: int | None = None
     multi_fidelity: bool = False
-    min_fidelity: float = 0.1
+    min_fidelity: float | None = None
     terminate_on_repeat: bool = False
 
     def __post_init__(self) -> None:
@@ -101,10 +107,10 @@ class EpisodeSettings:
         require_integer("budget", self.budget, 1, "the evaluation at reset already costs one")
         if self.levels is not None:
             require_integer("levels", self.levels, 2, "a grid needs two levels")
-        if not _is_number(self.min_fidelity) or not 0.0 < self.min_fidelity <= 1.0:
-            raise InvalidSettingError(
-                f"min_fidelity={self.min_fidelity!r} must be a number in (0, 1]: it is a share of a full evaluation."
-            )
+        if self.budget > _MOST_TRIALS:
+            raise InvalidSettingError(f"budget={self.budget} must be at most {_MOST_TRIALS:,}: trials of one episode.")
+        if self.min_fidelity is not None:
+            self._check_min_fidelity(self.min_fidelity)
         if self.cost_weight is not None:
             self._check_cost_weight(self.cost_weight)
         if self.start == "none" and self.action == "grid_step":
@@ -125,6 +131,22 @@ class EpisodeSettings:
         if self.reward == "log_regret" and self.reward_scale != "none":
             raise InvalidSettingError(
                 "reward='log_regret' is already relative to the task's range; use reward_scale='none'."
+            )
+
+    @property
+    def least_fidelity(self) -> float:
+        """Smallest share of a full evaluation that a multi-fidelity action may choose, if the objective offers it."""
+        return _LEAST_FIDELITY if self.min_fidelity is None else self.min_fidelity
+
+    def _check_min_fidelity(self, share: float) -> None:
+        if not _is_number(share) or not 0.0 < share <= 1.0:
+            raise InvalidSettingError(
+                f"min_fidelity={share!r} must be a number in (0, 1]: it is a share of a full evaluation."
+            )
+        if not self.multi_fidelity:
+            raise InvalidSettingError(
+                f"min_fidelity={share!r} has no effect with multi_fidelity=False. Use multi_fidelity=True, or leave it "
+                "out."
             )
 
     def _check_cost_weight(self, weight: float) -> None:

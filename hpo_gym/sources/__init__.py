@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from os import PathLike
 from typing import Any
 
 from hpo_gym.errors import InvalidSettingError, unknown_name
@@ -50,6 +51,7 @@ def check_source_options(source: str, options: Mapping[str, Any] | None) -> dict
     """Return an environment's ``source_options`` as keyword arguments for :func:`load_suite`.
 
     Raises:
+        UnknownNameError: For an option that a source, which is known, does not have.
         InvalidSettingError: If they are no mapping of names, or hold what is an environment argument.
     """
     if options is None:
@@ -65,7 +67,28 @@ def check_source_options(source: str, options: Mapping[str, Any] | None) -> dict
                 f"source_options={dict(options)!r} holds {name!r}: give it as an environment argument, "
                 f"{name}={options[name]!r}, not as an option of source {source!r}."
             )
+    if options and source in _LOADERS:
+        _require_options(source, _loader(source), options)
     return dict(options)
+
+
+def _loader(source: str) -> Callable[..., TaskSuite]:
+    loader = _LOADERS[source]
+    if isinstance(loader, str):
+        module, _, function = loader.partition(":")
+        found: Callable[..., TaskSuite] = getattr(import_module(module), function)
+        return found
+    return loader
+
+
+def _require_options(source: str, loader: Callable[..., TaskSuite], options: Mapping[str, Any]) -> None:
+    parameters = inspect.signature(loader).parameters
+    if any(part.kind is part.VAR_KEYWORD for part in parameters.values()):
+        return
+    allowed = [name for name in parameters if name not in _ENVIRONMENT_ARGUMENTS]
+    for name in options:
+        if name not in allowed:
+            raise unknown_name(f"option of source {source!r}", name, allowed)
 
 
 def load_suite(
@@ -93,15 +116,10 @@ def load_suite(
     """
     if not isinstance(source, str) or source not in _LOADERS:
         raise unknown_name("source", source, _LOADERS)
-    loader = _LOADERS[source]
-    if isinstance(loader, str):
-        module, _, function = loader.partition(":")
-        loader = getattr(import_module(module), function)
-    parameters = inspect.signature(loader).parameters
-    allowed = [name for name in parameters if name not in _ENVIRONMENT_ARGUMENTS]
-    for name in options:
-        if name not in allowed and not any(part.kind is part.VAR_KEYWORD for part in parameters.values()):
-            raise unknown_name(f"option of source {source!r}", name, allowed)
+    if data_dir is not None and not isinstance(data_dir, str | PathLike):
+        raise InvalidSettingError(f"data_dir={data_dir!r} must be the path of a folder, or None.")
+    loader = _loader(source)
+    _require_options(source, loader, options)
     suite: TaskSuite = loader(space, metric=metric, protocol=protocol, data_dir=data_dir, **options)
     if suite.protocol is None and suite.meta_features.shape[1] > 0:
         suite.protocol = protocol

@@ -188,13 +188,15 @@ class CompactSurrogate(Surrogate):
         """Rebuild a network from :meth:`header` and its (half-precision) tensors."""
         metrics = tuple(Metric(**metric) for metric in header["metrics"])
         fidelity = header["fidelity"]
-        surrogate = cls(
-            space,
-            metrics,
-            int(header["num_tasks"]),
-            CompactArchitecture(**header["architecture"]),
-            QuantileMap(tensors["quantiles.knots"]),
-            None if fidelity is None else Fidelity(**fidelity),
-        )
+        # What layers draw to begin with is replaced below, and the global generator is the caller's.
+        with torch.random.fork_rng(devices=[]):
+            surrogate = cls(
+                space,
+                metrics,
+                int(header["num_tasks"]),
+                CompactArchitecture(**header["architecture"]),
+                QuantileMap(tensors["quantiles.knots"]),
+                None if fidelity is None else Fidelity(**fidelity),
+            )
         surrogate.load_state_dict({name: value.float() for name, value in tensors.items()})
         return surrogate.requires_grad_(False).eval()

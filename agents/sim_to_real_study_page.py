@@ -19,6 +19,7 @@ from hpo_gym.evaluation import (
     pairwise_tests,
     regret_curves,
 )
+from hpo_gym.evaluation.significance import paired_tests
 from hpo_gym.evaluation.style import p_value_text, plural
 from hpo_gym.live.embedded_models import EMBEDDED_FAMILIES
 
@@ -30,6 +31,9 @@ COMMAND = "python -m agents.sim_to_real_study"
 _POLICY = "grpo"
 _SHOWN = (2, 5, 10, 20, 30)
 _TESTED = (10, 30)
+_LEVEL = 0.05
+# It plays the same list in every repetition, which are no evidence of their own.
+_ALWAYS_ALIKE = ("portfolio",)
 
 
 def write_page(documents: Path) -> str:
@@ -44,6 +48,7 @@ def write_page(documents: Path) -> str:
     records = RecordTable(frames[NAME])
     tables = {
         "sim_to_real_answer": lambda: _answer(regret_curves(records)),
+        "sim_to_real_episodes": lambda: _episodes(regret_curves(records)),
         "sim_to_real_results": lambda: _results(records),
         "sim_to_real_scores": lambda: _scores(records),
         "sim_to_real_datasets": _datasets,
@@ -67,12 +72,31 @@ def _answer(curves: RegretCurves) -> str:
         said = []
         for agent, test in sorted(tests.items()):
             regret = float(curves.values[agent][:, trial - 1].mean())
-            verdict = (
-                "not told apart from" if test.corrected_p >= 0.05 else "better than" if mine < regret else "worse than"
-            )
-            said.append(f"{verdict} `{agent}` ({regret:.3f})")
+            said.append(f"{_verdict(test.corrected_p, mine < regret)} `{agent}` ({regret:.3f})")
         lines.append(f"* After {trial} evaluations (regret {mine:.3f}) the shipped policy is {', '.join(said)}.")
     return "\n".join(lines)
+
+
+def _episodes(curves: RegretCurves) -> str:
+    """Return in words what pairs of episodes say of these very tasks."""
+    trials = _shown(_TESTED, curves.budget)
+    names = sorted(agent for agent in curves.episodes if agent not in (_POLICY, *_ALWAYS_ALIKE))
+    keys = [(trial, name) for trial in trials for name in names]
+    gaps = [(curves.episodes[_POLICY] - curves.episodes[name])[..., trial - 1].ravel() for trial, name in keys]
+    tests = dict(zip(keys, paired_tests(gaps), strict=True))
+    lines = []
+    for trial in trials:
+        said = []
+        for name in names:
+            test = tests[trial, name]
+            told = f"{test.wins}/{test.ties}/{test.losses}, p {p_value_text(test.corrected_p, '= ')}"
+            said.append(f"{_verdict(test.corrected_p, test.wins > test.losses)} `{name}` ({told})")
+        lines.append(f"* After {trial} evaluations, {len(gaps[0])} pairs: {', '.join(said)}.")
+    return "\n".join(lines)
+
+
+def _verdict(p: float, better: bool) -> str:
+    return "not told apart from" if p >= _LEVEL else "better than" if better else "worse than"
 
 
 def _results(records: RecordTable) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -157,13 +159,30 @@ def test_a_study_is_played_kept_and_written(tmp_path: Path) -> None:
     folder = tmp_path / "studies"
     facts = {"seeds": 1, "budget": 3, "versions": {}}
     write_results(folder / "data", NAME, {NAME: first}, facts)
-    marks = ("answer", "results", "scores", "datasets", "made")
+    marks = ("answer", "episodes", "results", "scores", "datasets", "made")
     page = "\n".join(f"<!-- sim_to_real_{mark}:begin --><!-- sim_to_real_{mark}:end -->" for mark in marks)
     (folder / f"{NAME}.md").write_text(page, encoding="utf-8")
     write_page(tmp_path)
     written = (folder / f"{NAME}.md").read_text(encoding="utf-8")
     assert "| agent | BtR |" in written
     assert "12 evaluations" in written
+    assert "2 pairs: not told apart from `random`" in written
+
+
+@pytest.mark.parametrize(
+    ("better", "said"), [("grpo", "better than `random` (16/0/0"), ("random", "worse than `random` (0/0/16")]
+)
+def test_pairs_of_episodes_say_who_is_better(better: str, said: str, tmp_path: Path) -> None:
+    played = play("rpart", ("random",), 1, tmp_path, budget=3, datasets=DATASETS[:2])
+    frames = []
+    for agent, seed in itertools.product(("grpo", "random"), range(8)):
+        gain = 0.1 * (played["trial"] - 1) * (2 if agent == better else 1) + 0.001 * seed * (played["trial"] > 1)
+        frames.append(played.assign(agent=agent, run=agent, seed=seed, incumbent=0.2 + gain, score=0.2 + gain))
+    folder = tmp_path / "studies"
+    write_results(folder / "data", NAME, {NAME: pd.concat(frames)}, {"seeds": 8, "budget": 3, "versions": {}})
+    (folder / f"{NAME}.md").write_text("<!-- sim_to_real_episodes:begin --><!-- sim_to_real_episodes:end -->")
+    write_page(tmp_path)
+    assert f"After 3 evaluations, 16 pairs: {said}" in (folder / f"{NAME}.md").read_text()
 
 
 def test_a_portfolio_comes_from_the_surrogate() -> None:

@@ -118,6 +118,8 @@ for _name in ENVIRONMENTS:
 def evaluate(config: DictConfig, overrides: Overrides) -> None:
     """Run a comparison, print its table and write its files; or only make a report."""
     values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    if values["output"] is not None and not values["output"].strip():
+        raise InvalidSettingError("output= names no folder. Write output=<folder>, or leave it out.")
     if values["report"] is not None:
         _report(values, overrides)
         return

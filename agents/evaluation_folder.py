@@ -30,6 +30,8 @@ _NAMED_ELSEWHERE = ("env.split", "env.budget")
 _NO_PROPERTY = ("output", "overwrite", "workers", "figures", "report")
 # What a new result replaces, in this order.
 _WRITTEN = ("result.json", "report.html", "table.md", "figures", "records.parquet", "configurations.parquet")
+# What evaluate.py tells of an evaluation besides its settings.
+_PROVENANCE = ("data", "versions", "command")
 # What evaluations must agree on to be shown in one report; the space and its data may differ.
 _ONE_REPORT = ("protocol", "split", "seeds", "seed", "budget", "initial_points", "trials", "allow_leak")
 _ONE_REPORT_ENV = ("protocol", "start", "start_configuration", "levels", "multi_fidelity", "min_fidelity")
@@ -168,10 +170,12 @@ def report_of_folders(root: Path, output: Path, reference: str | None) -> tuple[
     configurations = None
     if len(folders) == 1:
         configurations = ConfigurationTable.from_parquet(folders[0] / "configurations.parquet")
-    sources = {
-        f"evaluation {folder.relative_to(root)}": result["settings"]
-        for folder, result in zip(folders, results, strict=True)
-    }
+    told = [
+        {**result["settings"], **{name: result[name] for name in _PROVENANCE if name in result}} for result in results
+    ]
+    sources: dict[str, Any] = told[0]
+    if len(folders) > 1:
+        sources = {f"evaluation {folder.relative_to(root)}": each for folder, each in zip(folders, told, strict=True)}
     page = write_report(
         records,
         output,

@@ -98,7 +98,12 @@ class SequentialPolicyGradient:
         self.figures = torch.full((len(self.names),), torch.nan, device=place.device)
 
     def _record(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        if self._replaying or not module.training or not torch.is_grad_enabled():
+        if self._replaying:
+            return
+        if not module.training:
+            # A loss is that of the last pass, which has none to begin from.
+            self._features = None
+        if not module.training or not torch.is_grad_enabled():
             return
         if not inputs or not isinstance(inputs[0], Tensor):
             raise InvalidSettingError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from agents.participants import Field, Participants
 from agents.progress import make_console
 from agents.registry import find_agent
 from agents.successive_halving import MultiFidelityAgent
-from hpo_gym.errors import InvalidSettingError
+from hpo_gym.errors import EvaluationFailedError, InvalidSettingError, require_integer
 from hpo_gym.evaluation.contender import EpisodicContender
 from hpo_gym.live.executors import ExecutorSettings
 from hpo_gym.live.live_objective import LiveObjective
@@ -91,6 +92,7 @@ def tune(
     Raises:
         UnknownNameError: For an unknown method, setting or hyperparameter.
         InvalidSettingError: If the method cannot play here, or for an impossible value.
+        EvaluationFailedError: If no training ended well; ``output`` has all of them.
         DataMissingError: If there is no such run.
         OSError: If ``output`` cannot be written.
     """
@@ -100,6 +102,12 @@ def tune(
             f"method={method!r} learns from other datasets of the same search space, and there is one dataset. Use "
             "'grpo_universal', which has learned already, or 'averaged_gp'."
         )
+    if not isinstance(objective, LiveObjective):
+        raise InvalidSettingError(
+            f"objective={objective!r} must be what hpo_gym.live.objective or preset_objective returns. A function of "
+            "your own is played as an environment: hpo_gym.live.live_suite."
+        )
+    require_integer("budget", budget, 2, "the first training is that of the start")
     suite = suite_of([objective], executor=executor)
     rules: dict[str, Any] = {
         "budget": budget,
@@ -166,6 +174,8 @@ class _Trials:
         if output is not None:
             if output.exists():
                 raise InvalidSettingError(f"output={str(output)!r} is there already. Move it away, or name another.")
+            if not output.absolute().parent.is_dir():
+                raise InvalidSettingError(f"output={str(output)!r}: there is no folder {output.parent}. Make it first.")
             self._write(self._columns)
 
     def add(self, state: EpisodeState, evaluation: Evaluation) -> None:
@@ -196,9 +206,21 @@ class _Trials:
             os.fsync(file.fileno())
 
     def tuned(self) -> Tuned:
-        """Return what was found."""
+        """Return what was found.
+
+        Raises:
+            EvaluationFailedError: If no training ended well.
+        """
         import pandas as pd
 
+        counts = Counter(str(row["status"]) for row in self._rows)
+        if not counts["ok"]:
+            told = [each.message.splitlines()[-1:] for each in getattr(self._suite.surrogate, "failures", ())]
+            ended = ", ".join(f"{count} {status}" for status, count in counts.items())
+            raise EvaluationFailedError(
+                f"None of {len(self._rows)} trainings ended well ({ended}): there is nothing to choose from. The last "
+                f"failure: {' '.join(told[-1]) if told else 'none, all are forbidden'}"
+            )
         metric, best = self._suite.spec.metric, self._rows[self._best]
         return Tuned(
             self._configurations[self._best],

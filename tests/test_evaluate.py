@@ -99,10 +99,15 @@ def test_the_kept_policy_is_the_best_on_the_validation_split(runs):
 
 def evaluate_command(*arguments: str, figures: bool = False) -> int:
     """Run the command; a report takes seconds that most tests need not spend."""
+    return report_command(*arguments, f"figures={figures}")
+
+
+def report_command(*arguments: str) -> int:
+    """Run the command with nothing but what is given."""
     import evaluate
     from agents.command_line import run_command
 
-    return run_command("evaluate", evaluate.evaluate, evaluate.GROUPS, [*arguments, f"figures={figures}"])
+    return run_command("evaluate", evaluate.evaluate, evaluate.GROUPS, list(arguments))
 
 
 def with_env(run: Path, folder: Path, **changes) -> Path:
@@ -137,6 +142,9 @@ def test_the_command_prints_a_table_and_writes_what_regenerates_it(runs, tmp_pat
     last = table.frame[(table.frame["trial"] == 12) & (table.frame["agent"] == "random")]
     assert result["agents"]["random"]["regret"]["12"]["mean"] == pytest.approx(last["regret"].mean())
     assert f"{last['regret'].mean():.4f} [" in (tmp_path / "table.md").read_text()
+    page = (tmp_path / "report.html").read_bytes()
+    assert report_command(f"report={tmp_path}") == 0
+    assert (tmp_path / "report.html").read_bytes() == page, "the page again is another one"
     assert not list(tmp_path.glob("*.tmp"))
     recorded = result["settings"]["env"]
     expected = {"id": "HPO-Synthetic-v0", "source": "synthetic", "space": "bbob-2d", "metric": "gap", "split": "test"}
@@ -359,6 +367,7 @@ def test_a_run_counts_once(runs, capsys):
         (["agents=dqn"], "needs a trained policy"),
         (["run=/nowhere/run"], "no run"),
         (["run=5"], "no run in 5"),
+        (["output="], "names no folder"),
         (["split=tst"], "Did you mean 'test'"),
         (["seeds=0"], "seeds=0"),
         (["sedes=1"], "Did you mean 'seeds'"),

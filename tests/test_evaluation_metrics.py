@@ -77,7 +77,7 @@ def test_area_and_logarithm_by_hand() -> None:
         log_regret(curves, trial=3)
 
 
-def test_mean_ranks_share_ties_and_round_to_six_decimals() -> None:
+def test_mean_ranks_share_ties_of_less_than_a_millionth() -> None:
     curves = regret_curves(records_of(THREE))
     # Trial 1, ranks of a, b, random: 2 1 3 and 1.5 1.5 3. Trial 2: .2 .3 .3 and .1 .1 .1, so 1 2.5 2.5 and 2 2 2.
     ranks = mean_ranks(curves)
@@ -88,6 +88,9 @@ def test_mean_ranks_share_ties_and_round_to_six_decimals() -> None:
     }
     near = regret_curves(records_of({"a": [[[0.5]]], "b": [[[0.5 + 4e-7]]], "c": [[[0.5 + 2e-6]]]}))
     assert {agent: float(value[0]) for agent, value in mean_ranks(near).items()} == {"a": 1.5, "b": 1.5, "c": 3.0}
+    # As near, on both sides of where rounding to six decimals goes another way.
+    edge = regret_curves(records_of({"a": [[[0.1234564]]], "b": [[[0.1234566]]], "c": [[[0.2]]]}))
+    assert {agent: float(value[0]) for agent, value in mean_ranks(edge).items()} == {"a": 1.5, "b": 1.5, "c": 3.0}
 
 
 def test_best_scores_need_no_known_range() -> None:

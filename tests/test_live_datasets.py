@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.sparse import csr_array
 
 from hpo_gym.errors import DataIntegrityError, DataMissingError, InvalidSettingError, UnknownNameError
 from hpo_gym.live import DataSource, data_source, load_table, store_arrays
@@ -245,6 +246,10 @@ X6 = np.arange(12.0).reshape(6, 2)
         (X6, [1.0, 2.0, np.inf, 1.0, 2.0, 3.0], "missing or infinite in 1 rows"),
         (X6, [1, 2, 3], "X has 6 rows and y has 3"),
         (X6[:1], [1], "1 row"),
+        (X6[:0], [], "has no rows"),
+        (csr_array(X6), [0, 1] * 3, r"sparse.*X\.toarray"),
+        (X6 * 1j, [0, 1] * 3, "complex"),
+        (X6, np.eye(2)[[0, 1] * 3], r"\(6, 2\).*y\.argmax\(1\)"),
         (X6, np.zeros((6, 1)), r"y has the shape \(6, 1\).*ravel"),
         (pd.DataFrame({"when": pd.date_range("2020", periods=6)}), [0, 1] * 3, r"times in \['when'\]"),
         (X6[:, 0], [0, 1] * 3, r"shape \(6,\).*reshape"),

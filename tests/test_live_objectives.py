@@ -413,7 +413,7 @@ def test_calls_are_checked() -> None:
 
 
 def test_own_models_are_checked() -> None:
-    from sklearn.linear_model import Ridge
+    from sklearn.linear_model import LogisticRegression, Ridge
 
     features, target = frame()
     alpha = SpaceSpec((Column("alhpa", "float", 0.1, 1.0, default=0.5),), {})
@@ -423,6 +423,22 @@ def test_own_models_are_checked() -> None:
         objective(Ridge(), SpaceSpec((), {}), features, target, iterations=("epochs", 5))
     with pytest.raises(InvalidSettingError, match=r"'power' is a hyperparameter and cannot be the fidelity"):
         objective(Recorder, POWER, features, target, iterations=("power", 5))
+    for estimator, labels, task in (
+        (Ridge(), [0, 1], "regression"),
+        (LogisticRegression(), [0.0, 1.0], "classification"),
+    ):
+        wrong = np.resize(labels, len(target))
+        with pytest.raises(InvalidSettingError, match=f"{type(estimator).__name__} is a .*Give task='{task}'"):
+            objective(estimator, SpaceSpec((), {}), features, wrong)
+        objective(estimator, SpaceSpec((), {}), features, wrong, task=task)
+    with pytest.raises(InvalidSettingError, match="Ridge is a regressor"):
+        _ = objective(Ridge(), SpaceSpec((), {}), "sklearn:iris").metric_names
+    with pytest.raises(InvalidSettingError, match=r"must be a ConfigSpace\.ConfigurationSpace"):
+        objective(Recorder, {"power": (1.0, 3.0)}, features, target)  # type: ignore[arg-type]
+    with pytest.raises(UnknownNameError, match=r"'validatoin'.*Did you mean 'validation'"):
+        objective(Recorder, POWER, features, target, validatoin=Validation())
+    with pytest.raises(InvalidSettingError, match=r"data_source\(<path>, target="):
+        objective(Recorder, POWER, "sklearn:iris", target="species")
     with pytest.raises(InvalidSettingError, match=r"iterations_parameter='rounds' and iterations=0 belong together"):
         objective(Recorder, POWER, features, target, iterations=("rounds", 0))
     with pytest.raises(InvalidSettingError, match="is neither an estimator"):

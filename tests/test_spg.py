@@ -294,6 +294,10 @@ def test_what_goes_wrong_says_what_to_do(model, batch):
     spg = SequentialPolicyGradient(model, "out")
     with pytest.raises(InvalidSettingError, match="training mode"):
         spg.loss(model.eval()(batch[0]), batch[1])
+    model.train()(batch[0])
+    with pytest.raises(InvalidSettingError, match="training mode"):
+        # Not with the hidden states of the batch before.
+        spg.loss(model.eval()(batch[0]), batch[1])
     logits = model.train()(batch[0])
     with pytest.raises(InvalidSettingError, match=r"\[7\] do not fit logits of shape \[200, 4\]"):
         spg.loss(logits, batch[1][:7])

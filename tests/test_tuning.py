@@ -7,12 +7,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from ConfigSpace import ConfigurationSpace, EqualsCondition
+from ConfigSpace import ConfigurationSpace, EqualsCondition, ForbiddenAndConjunction, ForbiddenEqualsClause
 from sklearn.datasets import load_iris
 from sklearn.tree import DecisionTreeClassifier
 
 from agents.tuning import tune
-from hpo_gym.errors import InvalidSettingError, UnknownNameError
+from hpo_gym.errors import EvaluationFailedError, InvalidSettingError, UnknownNameError
 from hpo_gym.live import LiveObjective, close_executors, objective
 
 
@@ -82,6 +82,33 @@ def test_a_training_that_breaks_is_told_and_never_the_best(capsys):
     assert printed.count("(error)") == broken.sum() and "training 8 of 8: accuracy" in printed
 
 
+def test_where_no_training_ends_well_there_is_nothing_to_choose(tmp_path):
+    output = tmp_path / "trials.csv"
+    with pytest.raises(EvaluationFailedError, match=r"None of 3 trainings ended well \(3 error\).*too deep"):
+        tune(tree(BreaksWhenDeep(), max_depth=(4, 8)), "random", budget=3, output=output, report=quiet)
+    assert pd.read_csv(output)["status"].tolist() == ["error"] * 3
+
+
+class Counts(DecisionTreeClassifier):
+    """A tree that breaks where it is trained on what is forbidden."""
+
+    def fit(self, X: Any, y: Any) -> Counts:
+        if self.splitter == "random" and self.criterion == "entropy":
+            raise RuntimeError("trained on what is forbidden")
+        return super().fit(X, y)
+
+
+def test_what_the_space_forbids_is_not_trained():
+    space = ConfigurationSpace({"splitter": ["best", "random"], "criterion": ["gini", "entropy"]}, seed=0)
+    both = [ForbiddenEqualsClause(space["splitter"], "random"), ForbiddenEqualsClause(space["criterion"], "entropy")]
+    space.add(ForbiddenAndConjunction(*both))
+    X, y = load_iris(return_X_y=True)
+    found = tune(objective(Counts(), space, X, y), "random", budget=12, report=quiet).trials
+    wrong = (found["splitter"] == "random") & (found["criterion"] == "entropy")
+    assert wrong.any() and (found["status"] == wrong.map({True: "forbidden", False: "ok"})).all()
+    assert not found.loc[wrong, "best"].any() and (found.loc[wrong, ["accuracy", "seconds"]] == 0.0).all(axis=None)
+
+
 def test_inactive_hyperparameters_are_missing():
     space = ConfigurationSpace({"splitter": ["best", "random"], "max_depth": (1, 4)}, seed=0)
     space.add(EqualsCondition(space["max_depth"], space["splitter"], "random"))
@@ -97,7 +124,8 @@ def test_inactive_hyperparameters_are_missing():
         ("tp", {}, UnknownNameError, "Did you mean 'tpe'"),
         ("portfolio", {}, InvalidSettingError, r"other datasets of the same search space.*'grpo_universal'"),
         ("dqn", {}, InvalidSettingError, "needs a trained policy"),
-        ("random", {"budget": 1}, InvalidSettingError, "budget"),
+        ("random", {"budget": 1}, InvalidSettingError, "budget=1 .*>= 2"),
+        ("random", {"output": "/nowhere/at/all.csv"}, InvalidSettingError, "no folder /nowhere/at"),
         ("random", {"start": {"depth": 3}}, UnknownNameError, "max_depth"),
         ("random", {"settings": {"speed": 3}}, UnknownNameError, "speed"),
         ("grpo_universal", {"settings": {"width": 3}}, InvalidSettingError, "is as it was trained"),
@@ -106,8 +134,13 @@ def test_inactive_hyperparameters_are_missing():
 def test_what_cannot_be_is_refused_before_anything_is_trained(method, arguments, error, says, tmp_path):
     output = tmp_path / "trials.csv"
     with pytest.raises(error, match=says):
-        tune(tree(), method, output=output, **arguments)
+        tune(tree(), method, **({"output": output} | arguments))
     assert not output.exists()
+
+
+def test_a_function_is_no_objective_of_tune():
+    with pytest.raises(InvalidSettingError, match="live_suite"):
+        tune(lambda configuration, share, seed: {"accuracy": 1.0}, "random")  # type: ignore[arg-type, misc]
 
 
 def test_no_file_is_overwritten(tmp_path):

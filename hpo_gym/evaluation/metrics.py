@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LEAST_REGRET",
-    "RANK_DECIMALS",
+    "TIE_TOLERANCE",
     "GRPOformerMetrics",
     "HPOBAggregate",
     "area_under_curve",
@@ -36,8 +36,9 @@ __all__ = [
 #: Regrets below it count as it before a logarithm is taken: an optimum is known to no more digits than these.
 LEAST_REGRET = 1e-6
 
-#: Values are rounded to so many decimals before they are ranked, so that a tie stays one whatever the order of a sum.
-RANK_DECIMALS = 6
+#: Values that differ by less are a tie: scores are float32, and an episode that is played alone differs from one in a
+#: batch in the last bits.
+TIE_TOLERANCE = 1e-6
 
 # Sums of the same numbers in another order differ by less.
 _ROUNDING = 1e-12
@@ -134,13 +135,19 @@ def best_score(records: RecordTable, trial: int | None = None) -> dict[str, np.n
 def ranks_of(values: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
     """Return the rank of every agent among all at each entry of arrays of one shape; the lowest value has rank 1.
 
-    Values are rounded to ``RANK_DECIMALS`` first; ties share the mean of their ranks.
+    Values are tied with the next one if that is less than ``TIE_TOLERANCE`` away; ties share the mean of their ranks.
     """
     import numpy as np
     from scipy.stats import rankdata
 
-    stacked = np.round(np.stack(list(values.values())), RANK_DECIMALS)
-    return dict(zip(values, rankdata(stacked, axis=0), strict=True))
+    stacked = np.stack(list(values.values()))
+    order = np.argsort(stacked, axis=0)
+    # Not by rounding: values on both sides of a boundary would differ, however near they are.
+    apart = np.diff(np.take_along_axis(stacked, order, 0), axis=0) >= TIE_TOLERANCE
+    groups, levels = np.zeros_like(order), np.empty_like(order)
+    groups[1:] = np.cumsum(apart, axis=0)
+    np.put_along_axis(levels, order, groups, 0)
+    return dict(zip(values, rankdata(levels, axis=0), strict=True))
 
 
 def mean_ranks(curves: RegretCurves) -> dict[str, np.ndarray[Any, Any]]:
@@ -194,8 +201,8 @@ def mean_seconds(records: RecordTable) -> dict[str, list[float | None]]:
 def grpoformer_metrics(records: RecordTable, reference: str = "random") -> dict[str, GRPOformerMetrics]:
     """Return GRPOformer's metrics of every agent (arXiv 2509.17105), by their names: the paper's text is not at hand.
 
-    A scenario is a task, and its value the mean over repetitions of the final best score. Scores that are equal to
-    ``RANK_DECIMALS`` decimals are a tie.
+    A scenario is a task, and its value the mean over repetitions of the final best score. Scores that
+    differ by less than ``TIE_TOLERANCE`` are a tie.
 
     Args:
         records: The trials.
@@ -207,14 +214,14 @@ def grpoformer_metrics(records: RecordTable, reference: str = "random") -> dict[
     """
     import numpy as np
 
-    scores = {agent: np.round(values, RANK_DECIMALS) for agent, values in best_score(records).items()}
+    scores = best_score(records)
     if reference not in scores:
         raise unknown_name("reference agent", reference, scores)
     ranks = ranks_of({agent: -values for agent, values in scores.items()})
     return {
         agent: GRPOformerMetrics(
-            beats_random=float((values > scores[reference]).mean()),
-            ties_with_random=float((values == scores[reference]).mean()),
+            beats_random=float((values - scores[reference] >= TIE_TOLERANCE).mean()),
+            ties_with_random=float((abs(values - scores[reference]) < TIE_TOLERANCE).mean()),
             median_performance=float(np.median(values)),
             mean_performance=float(values.mean()),
             mean_rank=float(ranks[agent].mean()),

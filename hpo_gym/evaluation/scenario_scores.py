@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpo_gym.errors import unknown_name
 from hpo_gym.evaluation.curves import regret_curves
-from hpo_gym.evaluation.metrics import RANK_DECIMALS, ranks_of
+from hpo_gym.evaluation.metrics import TIE_TOLERANCE, ranks_of
 from hpo_gym.evaluation.records import RecordTable
 from hpo_gym.evaluation.robust import percentile_interval, resampled_episodes
 from hpo_gym.seeding import stream_seed
@@ -101,13 +101,13 @@ def scenario_scores(records: RecordTable, reference: str = "random", *, seed: in
     if reference not in best:
         raise unknown_name("reference agent", reference, best)
     drawn = {name: _drawn(each, stream_seed(seed, "scenario-scores", name)) for name, each in best.items()}
-    means = {name: np.round(_means(best[name], drawn[name]), RANK_DECIMALS) for name in best}
+    means = {name: _means(best[name], drawn[name]) for name in best}
     ranks = ranks_of({name: -each for name, each in means.items()})
     columns = {
         name: np.column_stack(
             [
-                (means[name] > means[reference]).mean(axis=1),
-                (means[name] == means[reference]).mean(axis=1),
+                (means[name] - means[reference] >= TIE_TOLERANCE).mean(axis=1),
+                (abs(means[name] - means[reference]) < TIE_TOLERANCE).mean(axis=1),
                 np.median(means[name], axis=1),
                 means[name].mean(axis=1),
                 ranks[name].mean(axis=1),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpo_gym.errors import InvalidSettingError
 from hpo_gym.evaluation.curves import RegretCurves
-from hpo_gym.evaluation.metrics import RANK_DECIMALS, ranks_of
+from hpo_gym.evaluation.metrics import TIE_TOLERANCE, ranks_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,8 +37,8 @@ __all__ = [
     "wins_ties_losses",
 ]
 
-#: Regrets that differ by less are a tie.
-TIE_TOLERANCE = 1e-6
+# Differences of equal size to so many decimals share a rank.
+_SIZE_DECIMALS = 6
 
 #: Friedman's test needs so many.
 LEAST_AGENTS, LEAST_TASKS = 3, 2
@@ -245,8 +245,9 @@ def friedman(curves: RegretCurves, trial: int | None = None, alpha: float = 0.05
             f"{len(agents)} and {tasks}. Evaluate more, or compare two agents with pairwise_tests."
         )
     difference = critical_difference(len(agents), tasks, alpha)
-    final = {agent: np.round(values[:, column], RANK_DECIMALS) for agent, values in curves.values.items()}
-    means = {agent: float(ranks.mean()) for agent, ranks in ranks_of(final).items()}
+    # Ranks of ranks are the same ranks: what the libraries rank once more has its ties already.
+    final = ranks_of({agent: values[:, column] for agent, values in curves.values.items()})
+    means = {agent: float(ranks.mean()) for agent, ranks in final.items()}
     ranks = dict(sorted(means.items(), key=lambda item: (item[1], item[0])))
     values = np.stack(list(final.values()), axis=1)
     # Where all are tied everywhere, ranks have no variance to divide by.
@@ -274,7 +275,7 @@ def signed_rank_test(gap: np.ndarray[Any, Any]) -> tuple[float, float]:
     from scipy.stats import rankdata, wilcoxon
 
     # Differences of one size share a rank, whatever the rounding of the means they come from.
-    differences = gap[abs(gap) >= TIE_TOLERANCE].round(RANK_DECIMALS)
+    differences = gap[abs(gap) >= TIE_TOLERANCE].round(_SIZE_DECIMALS)
     if len(differences) == 0:
         return 0.0, 1.0
     sizes = abs(differences)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpo_gym.errors import InvalidSettingError, unknown_name
+from hpo_gym.errors import InvalidSettingError, require_names, unknown_name
 from hpo_gym.live.datasets import DataSource, data_source, store_arrays
 from hpo_gym.live.frames import TaskChoice
 from hpo_gym.live.live_objective import LiveObjective
@@ -123,10 +124,32 @@ def objective(
     parameter, full = iterations or ("", 0)
     named = estimator.__name__ if hasattr(estimator, "__name__") else type(estimator).__name__
     model = UserModel(estimator, _spec(space), named, parameter, full)
-    return LiveObjective(model, data, (metric,) if isinstance(metric, str) else metric, **settings)
+    _check_settings(settings)
+    made = LiveObjective(model, data, (metric,) if isinstance(metric, str) else metric, **settings)
+    if data.kind == "table":
+        # The data is here: better said now than when it is trained on.
+        made.require_fitting()
+    return made
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    if "target" in settings:
+        raise InvalidSettingError(
+            f"target={settings['target']!r} belongs to the data: give hpo_gym.live.data_source(<path>, target=...) as "
+            "X."
+        )
+    own = [item.name for item in fields(LiveObjective) if item.name not in ("model", "data")]
+    require_names("argument of objective", settings, [*own, "metric", "task", "name", "image"])
 
 
 def _spec(space: ConfigurationSpace | SearchSpace | SpaceSpec) -> SpaceSpec:
+    from ConfigSpace import ConfigurationSpace
+
     if isinstance(space, SpaceSpec):
         return space
+    if not isinstance(space, SearchSpace | ConfigurationSpace):
+        raise InvalidSettingError(
+            f"space={space!r} must be a ConfigSpace.ConfigurationSpace, e.g. "
+            "ConfigurationSpace({'max_depth': (1, 20)}), or a SearchSpace."
+        )
     return (space if isinstance(space, SearchSpace) else SearchSpace.from_configspace(space)).spec

@@ -162,7 +162,11 @@ def store_arrays(
     frame = features if isinstance(features, pd.DataFrame) else pd.DataFrame(_matrix(features, name))
     frame = frame.reset_index(drop=True)
     if np.ndim(target) != 1:
-        raise InvalidSettingError(f"{name}: y has the shape {np.shape(target)}, expected [rows]: use y.ravel().")
+        shape = np.shape(target)
+        remedy = (
+            "use y.ravel()" if shape[1:] == (1,) else "give one target per row; of one-hot coded classes y.argmax(1)"
+        )
+        raise InvalidSettingError(f"{name}: y has the shape {shape}, expected [rows]: {remedy}.")
     column = target if isinstance(target, pd.Series) else pd.Series(target, name="target")
     if len(frame) != len(column):
         raise InvalidSettingError(f"{name}: X has {len(frame)} rows and y has {len(column)}: give as many of both.")
@@ -177,7 +181,11 @@ def store_arrays(
 
 
 def _matrix(features: ArrayLike, name: str) -> Any:
+    if hasattr(features, "toarray"):
+        raise InvalidSettingError(f"{name}: X is sparse ({type(features).__name__}): give X.toarray().")
     matrix = np.asarray(features)
+    if np.iscomplexobj(matrix):
+        raise InvalidSettingError(f"{name}: X holds complex numbers: give their parts as features of their own.")
     if matrix.ndim != 2:
         raise InvalidSettingError(f"{name}: X has the shape {matrix.shape}, expected [rows, features]: reshape it.")
     return matrix

@@ -88,6 +88,8 @@ def table_from_frame(
     """
     import pandas as pd
 
+    if not len(target):
+        raise InvalidSettingError(f"{name} has no rows: nothing to train on. Give a table with rows.")
     missing = int(target.isna().sum())
     if missing:
         raise InvalidSettingError(f"The target {target.name!r} of {name} is missing in {missing} rows: remove them.")

@@ -148,15 +148,32 @@ class LiveObjective:
 
         Raises:
             UnknownNameError: If a metric is not of what is learned.
-            InvalidSettingError: If a metric needs classes that are not in all parts.
+            InvalidSettingError: If a metric needs classes that are not in all parts, or as :meth:`require_fitting`.
         """
         table = self.table
+        self.require_fitting()
         names = self.metrics or DEFAULT_METRICS[table.task]
         check_scores(names, table.task)
         splits = _splits(self.data, self.validation)
         tested = [splits.test] if len(splits.test) else []
         check_parts(names, table, [*(split.validation for split in splits.folds), *tested])
         return (*names, *(f"{TEST_PREFIX}{name}" for name in names)) if tested else names
+
+    def require_fitting(self) -> None:
+        """Refuse an estimator that is not for what the data is for; loads the data.
+
+        Raises:
+            InvalidSettingError: If a classifier is to learn numbers, or a regressor classes.
+        """
+        task = self.table.task
+        learns = None if isinstance(self.model, str) else self.model.learns
+        if learns is not None and learns != task:
+            kinds = {"classification": "a classifier", "regression": "a regressor"}
+            raise InvalidSettingError(
+                f"{self._model_name} is {kinds[learns]}, and {self.table.name} is for {task} (unless task= says "
+                "otherwise, targets that are floating point numbers are for regression, and others for "
+                f"classification). Give task={learns!r}, or another estimator."
+            )
 
     @property
     def metric_definitions(self) -> tuple[Metric, ...]:

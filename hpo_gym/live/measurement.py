@@ -18,8 +18,9 @@ __all__ = ["STATUSES", "Measurement", "Status", "checked"]
 #: - ``crashed``: its process died (a signal, ``os._exit``);
 #: - ``timeout``: it was stopped for its time;
 #: - ``memory``: it was stopped for its memory, or raised ``MemoryError``;
-#: - ``invalid``: a metric was NaN, infinite, no number, or not there.
-Status = Literal["ok", "error", "crashed", "timeout", "memory", "invalid"]
+#: - ``invalid``: a metric was NaN, infinite, no number, or not there;
+#: - ``forbidden``: the search space forbids the configuration, and nothing was trained.
+Status = Literal["ok", "error", "crashed", "timeout", "memory", "invalid", "forbidden"]
 
 #: Every status; ``info["status"]`` of an environment is a position in it, so that 0 is ``ok``.
 STATUSES: tuple[Status, ...] = get_args(Status)

@@ -29,6 +29,8 @@ LEAST_SHARE = 0.05
 # Failures that are kept for whoever looks for the reason.
 _KEPT_FAILURES = 100
 
+_FORBIDDEN = Measurement("forbidden", message="forbidden by the search space: nothing was trained")
+
 _log = logging.getLogger("hpo_gym.live")
 
 
@@ -55,6 +57,11 @@ class _Decoder:
     def __init__(self, spec: SpaceSpec) -> None:
         self.space = SearchSpace(spec)
 
+    def legal(self, u: Tensor) -> list[bool]:
+        """Return which rows the search space allows."""
+        legal: list[bool] = self.space.legal(u.detach().cpu()).tolist() if self.space.has_forbidden else [True] * len(u)
+        return legal
+
     def questions(
         self, task: Tensor, u: Tensor, active: Tensor, share: Tensor | None, seed: int
     ) -> list[tuple[Question, dict[str, Value]]]:
@@ -76,8 +83,9 @@ class _Decoder:
 class LiveSurrogate(MeasuredSurrogate):
     """Trains what it is asked for, in isolated workers; all rows of a batch at once, as far as there are workers.
 
-    A configuration that was measured before is answered from a cache. One that fails has the worst legal value of
-    every metric; :attr:`failures` says why, as does the logger ``hpo_gym.live``.
+    A configuration that was measured before is answered from a cache. One that fails, or that the search space forbids
+    and that is never trained, has the worst legal value of every metric; :attr:`failures` says why trainings failed, as
+    does the logger ``hpo_gym.live``.
 
     Args:
         space: The search space, shared by all tasks.
@@ -135,7 +143,7 @@ class LiveSurrogate(MeasuredSurrogate):
         self.register_buffer("identity", torch.tensor(list(content.digest()), dtype=torch.uint8), persistent=False)
 
     def measure(self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None = None) -> Measured:
-        """Train what was not trained before, and wait for all of it.
+        """Train what was not trained before and is not forbidden, and wait for all of it.
 
         Raises:
             EvaluationFailedError: If workers cannot be started, or load the objective, or the cluster is gone.
@@ -143,7 +151,8 @@ class LiveSurrogate(MeasuredSurrogate):
         asked = self._decoder.questions(task, u, active, fidelity, self.seed)
         answers: list[Measurement | Future[Measurement]] = []
         try:
-            answers.extend(self._ask(question, configuration) for question, configuration in asked)
+            for (question, configuration), legal in zip(asked, self._decoder.legal(u), strict=True):
+                answers.append(self._ask(question, configuration) if legal else _FORBIDDEN)
             measurements = [self._wait(answer) for answer in answers]
         except BaseException:
             # Nobody waits any more, whether for an interruption or a broken cluster.

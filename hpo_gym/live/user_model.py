@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from hpo_gym.errors import InvalidSettingError, require_integer, require_names
 from hpo_gym.spaces.spec import SpaceSpec, Value
@@ -67,6 +67,17 @@ class UserModel:
     @property
     def _is_instance(self) -> bool:
         return not isinstance(self.estimator, type) and hasattr(self.estimator, "get_params")
+
+    @property
+    def learns(self) -> Literal["classification", "regression"] | None:
+        """What the estimator is for, as far as it says so."""
+        if not self._is_instance or not hasattr(self.estimator, "__sklearn_tags__"):
+            return None
+        from sklearn.base import is_classifier, is_regressor
+
+        if is_classifier(self.estimator):
+            return "classification"
+        return "regression" if is_regressor(self.estimator) else None
 
     def build(self, configuration: Mapping[str, Value], fit: Fit) -> Any:
         """Return an unfitted estimator for a configuration; its iterations and its seed are those of ``fit``."""

@@ -116,7 +116,8 @@ class EpisodeSettings:
         if self.start == "none" and self.action == "grid_step":
             raise InvalidSettingError(
                 "start='none' needs action='continuous' or 'grid_choice': a grid step needs a "
-                "configuration to step from. Use start='default' or 'random'."
+                "configuration to step from. Use start='default' or 'random', or an id whose actions are continuous "
+                "(HPO-OpenMLContinuous-v0; env=openml_continuous on the command line)."
             )
         if (self.start == "fixed") != (self.start_configuration is not None):
             raise InvalidSettingError(

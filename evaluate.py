@@ -33,6 +33,7 @@ from hpo_gym.errors import InvalidSettingError
 from hpo_gym.evaluation import CellStore, comparison_table
 from hpo_gym.evaluation.protocols import Protocol, find_protocol
 from hpo_gym.sources.bundle_files import write_atomic
+from hpo_gym.tasks.splits import split_tasks
 
 HELP = """
 Compare methods and trained agents on held-out tasks: the same tasks, seeds, first configuration and budget for all.
@@ -186,6 +187,11 @@ def _evaluate_space(values: Mapping[str, Any], overrides: Overrides, output: Pat
         "versions": versions(),
         "command": shlex.join(["python", "evaluate.py", *overrides.items]),
     }
+    apart = _not_in_split(comparison)
+    if apart:
+        how = "split=all" if values["protocol"] is None else "split=all without protocol="
+        message = f"split={comparison.rules.split} leaves out {', '.join(apart)}; {how} plays every dataset"
+        console.print(message, highlight=False, markup=False, soft_wrap=True)
     # The store stays open, and locked, until everything is written: of two evaluations in one folder one has to wait.
     with CellStore(folder.cells) as store:
         with EvaluationDisplay(console) as display:
@@ -200,6 +206,15 @@ def _evaluate_space(values: Mapping[str, Any], overrides: Overrides, output: Pat
     for name in (*written, "table.md", "records.parquet", "configurations.parquet", "result.json"):
         console.print(f"  {folder.path / name}", highlight=False, soft_wrap=True, markup=False)
     return comparison
+
+
+def _not_in_split(comparison: Comparison) -> list[str]:
+    """Return the datasets of live training, each of which was named or is one of a few, that are not played."""
+    suite, rules = comparison.suite, comparison.rules
+    if not suite.measured:
+        return []
+    played = set(split_tasks(suite.name, rules.protocol, rules.split, suite.tasks))
+    return [task.id for index, task in enumerate(suite.tasks) if index not in played]
 
 
 def _report(values: Mapping[str, Any], overrides: Overrides) -> None:

@@ -213,3 +213,11 @@ def test_bad_input_ends_before_anything_is_played(tmp_path, capsys, monkeypatch)
         message = capsys.readouterr().err
         assert says in message and message.count("\n") == 1, message
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("split", "told"), [("test", True), ("all", False)])
+def test_datasets_that_were_named_and_are_not_played_are_told(split, told, tmp_path, capsys):
+    source = "env.source_options={datasets: [sklearn:iris, sklearn:wine]}"
+    given = ["agents=[random]", "env=live", "env.space=knn", source, f"split={split}", "seeds=1", "budget=2"]
+    assert command(*given, "figures=false", f"output={tmp_path}") == 0
+    assert ("split=test leaves out sklearn:iris; split=all plays every dataset" in capsys.readouterr().out) == told

@@ -20,7 +20,15 @@ from hpo_gym.errors import InvalidSettingError
 from hpo_gym.mdp.observations import Observation, history_view
 from hpo_gym.spaces import SearchSpace
 
-__all__ = ["HistoryAgent", "Population", "Trials", "distinct_members", "first_of_each", "uniform_at_inactive"]
+__all__ = [
+    "HistoryAgent",
+    "Population",
+    "Trials",
+    "distinct_members",
+    "first_of_each",
+    "random_where_forbidden",
+    "uniform_at_inactive",
+]
 
 # Closer points are one configuration: grids and snapped integers differ in the last digit of float32 at most.
 _SAME = 1e-6
@@ -208,7 +216,11 @@ class HistoryAgent(Agent):
 
     def random_where_forbidden(self, u: Tensor, draws: torch.Generator) -> Tensor:
         """Replace forbidden configurations, which could only score worst, with random legal ones, ``[B, D]``."""
-        if not self.space.has_forbidden:
-            return u
-        legal = self.space.legal(self.space.snap(u))
-        return torch.where(legal[:, None], u, self.space.sample(len(u), draws))
+        return random_where_forbidden(self.space, u, draws)
+
+
+def random_where_forbidden(space: SearchSpace, u: Tensor, draws: torch.Generator) -> Tensor:
+    """Replace configurations ``[B, D]`` that a search space forbids with random ones that it allows."""
+    if not space.has_forbidden:
+        return u
+    return torch.where(space.legal(space.snap(u))[:, None], u, space.sample(len(u), draws))

@@ -14,10 +14,13 @@ from torch import Tensor
 
 from agents.base import Callback, Interface, TrainableAgent, restore_generator
 from agents.exploration import uniform_legal
+from agents.populations import random_where_forbidden
+from agents.problem import Problem
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError
 from hpo_gym.mdp.observations import Observation
 from hpo_gym.seeding import generator
+from hpo_gym.spaces import SearchSpace
 
 __all__ = ["RandomSearch", "RandomSearchConfig"]
 
@@ -38,7 +41,7 @@ class RandomSearchConfig:
 
 
 class RandomSearch(TrainableAgent):
-    """Uniform points of the unit cube; with discrete actions, uniform legal ones.
+    """Uniform points of the unit cube that the search space allows; with discrete actions, uniform legal ones.
 
     With multi-fidelity every configuration is evaluated fully: only that is a result, and a share of an evaluation buys
     knowledge that random search does not use. In training (``explore=True``) the share is drawn, too.
@@ -48,7 +51,7 @@ class RandomSearch(TrainableAgent):
     """
 
     name: ClassVar[str] = "random"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     action_kinds: ClassVar[tuple[str, ...]] = ("continuous", "grid_choice", "grid_step")
     observation_kinds: ClassVar[tuple[str, ...]] = ("flat", "history")
 
@@ -61,6 +64,11 @@ class RandomSearch(TrainableAgent):
     ) -> None:
         super().__init__(config, interface, seed, device)
         self._draws = generator(seed, "agent", "act", device=self.device)
+        self._space: SearchSpace | None = None
+
+    def prepare(self, problem: Problem) -> None:
+        super().prepare(problem)
+        self._space = SearchSpace(problem.space.spec).to(self.device)
 
     def act(
         self, observation: Observation, mask: Tensor | None, draws: torch.Generator, explore: bool = False
@@ -70,6 +78,9 @@ class RandomSearch(TrainableAgent):
         block = next(iter(observation.values())) if isinstance(observation, dict) else observation
         shape = (len(block), self.interface.action_dimension)
         action = torch.rand(shape, generator=draws, device=block.device)
+        if self._space is not None:
+            dimension = self._space.dimension
+            action[:, :dimension] = random_where_forbidden(self._space, action[:, :dimension], draws)
         if not explore and self.interface.action_dimension > len(self.interface.hyperparameters):
             action[:, -1] = 1.0
         return action

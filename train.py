@@ -7,6 +7,7 @@ The result is a run folder (see ``agents/run_folder.py``). ``--help`` lists the 
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import sys
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,7 @@ from agents.experiment import ExperimentConfig, build, resume_training, run_trai
 from agents.overrides import Overrides
 from agents.processes import is_first_process
 from agents.registry import AGENTS, MODEL_TRAININGS, trainable_names
-from agents.run_folder import RunFolder, pasteable
+from agents.run_folder import RunFolder
 from agents.spg_run import SPGRun, is_spg_run, resume_spg, run_spg
 from agents.spg_settings import SPGConfig
 from hpo_gym.errors import InvalidSettingError
@@ -122,10 +123,10 @@ def train(config: DictConfig, overrides: Overrides) -> None:
     use = (
         f"its errors are in {folder.path / 'result.json'}"
         if network
-        else _EVALUATE.format(pasteable(f"run={folder.path}"))
+        else _EVALUATE.format(shlex.quote(f"run={folder.path}"))
     )
     print(f"{state}: {folder.path}  ({use})")
-    print(f"curves: tensorboard --logdir {pasteable(str(folder.path))}")
+    print(f"curves: tensorboard --logdir {shlex.quote(str(folder.path))}")
 
 
 def _train_agent(agent: Any, values: dict[str, Any], overrides: Overrides) -> RunFolder:

@@ -19,7 +19,7 @@ from agents.processes import OTHERS, is_first_process, join_processes
 from agents.progress import TrainingDisplay, make_console
 from agents.recorder import Recorder
 from agents.registry import MODEL_TRAININGS, find_agent, find_trainable
-from agents.run_folder import RunFolder, one_trainer, pasteable
+from agents.run_folder import RunFolder, one_trainer, resume_command
 from agents.saved_files import Saved, fits
 from agents.validation import Validation
 from hpo_gym.envs import HPOVectorEnv
@@ -282,7 +282,7 @@ def _train(
     processes.wait()
     if interruption.requested:
         if stopped:
-            how = f"continue with `python train.py {pasteable(f'resume={folder.path}')}`"
+            how = f"continue with `{resume_command(folder.path)}`"
             message = f"stopped after {agent.steps:,} of {total:,} transitions; {how}"
             display.console.print(message, markup=False, highlight=False, soft_wrap=True)
         raise KeyboardInterrupt

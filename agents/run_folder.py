@@ -30,7 +30,7 @@ from hpo_gym.errors import DataIntegrityError, DataMissingError, InvalidSettingE
 from hpo_gym.sources.bundle_files import write_atomic
 from hpo_gym.sources.temporaries import discard, remove_stale, temporary_path
 
-__all__ = ["RunFolder", "one_trainer", "pasteable"]
+__all__ = ["RunFolder", "one_trainer", "resume_command"]
 
 _NAMES = ("config.yaml", "versions.json", "checkpoints", "policy.pt", "result.json", "evaluation")
 _EVENTS = "events.out.tfevents."
@@ -72,9 +72,9 @@ def one_trainer(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def pasteable(setting: str) -> str:
-    """Return ``key=value`` as it can be pasted into a shell, whatever is in it."""
-    return shlex.quote(setting)
+def resume_command(path: Path) -> str:
+    """Return the command that goes on with a run, as it can be pasted into a shell whatever the folder is called."""
+    return shlex.join(["python", "train.py", f"resume={path}"])
 
 
 class RunFolder:
@@ -210,8 +210,7 @@ class RunFolder:
             InvalidSettingError: If another version of hpo_gym wrote it.
         """
         if self.has_policy:
-            resume = pasteable(f"resume={self.path}")
-            remedy = f"Remove it and run `python train.py {resume}`: the newest checkpoint holds the policy, too."
+            remedy = f"Remove it and run `{resume_command(self.path)}`: the newest checkpoint holds the policy, too."
             return load(self.path / "policy.pt", _POLICY, remedy)
         latest = self.latest_checkpoint()
         if latest is None:
@@ -255,7 +254,7 @@ def _require_replaceable(path: Path, found: list[str], overwrite: bool) -> None:
     is_run = "versions.json" in finals.values()
     if is_run and not overwrite and "config.yaml" in found:
         raise InvalidSettingError(
-            f"{path} already holds a run. Continue it with {pasteable(f'resume={path}')}, {again}"
+            f"{path} already holds a run. Continue it with {shlex.quote(f'resume={path}')}, {again}"
         )
     if foreign or not is_run:
         shown = ", ".join((foreign or found)[:5])

@@ -103,7 +103,8 @@ class SequentialPolicyGradient:
         if not module.training:
             # A loss is that of the last pass, which has none to begin from.
             self._features = None
-        if not module.training or not torch.is_grad_enabled():
+            return
+        if not torch.is_grad_enabled():
             return
         if not inputs or not isinstance(inputs[0], Tensor):
             raise InvalidSettingError(

@@ -16,7 +16,7 @@ from agents.interruption import Interruption
 from agents.progress import TrainingDisplay, make_console
 from agents.recorder import Recorder
 from agents.registry import MODEL_TRAININGS
-from agents.run_folder import RunFolder, one_trainer, pasteable
+from agents.run_folder import RunFolder, one_trainer, resume_command
 from agents.saved_files import Saved, fits
 from agents.spg_models import Classifier
 from agents.spg_settings import SPGConfig
@@ -219,7 +219,7 @@ def _train(
             folder.write_result(_result(training))
     if interruption.requested:
         if stopped:
-            how = f"continue with `python train.py {pasteable(f'resume={folder.path}')}`"
+            how = f"continue with `{resume_command(folder.path)}`"
             message = f"stopped after {training.epoch} of {total} epochs; {how}"
             display.console.print(message, markup=False, highlight=False, soft_wrap=True)
         raise KeyboardInterrupt

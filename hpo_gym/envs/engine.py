@@ -179,11 +179,9 @@ class EpisodeEngine:
 
     def _start(self, start: Any, batch: int) -> Tensor:
         space, dimension = self.suite.space, self.suite.space.dimension
-        named = isinstance(start, Sequence) and len(start) > 0 and all(isinstance(each, Mapping) for each in start)
-        if isinstance(start, Mapping):
-            value = space.changed_default(start)
-        elif named:
-            value = torch.stack([space.changed_default(each) for each in start])
+        named = [start] if isinstance(start, Mapping) else start
+        if isinstance(named, Sequence) and named and all(isinstance(each, Mapping) for each in named):
+            value = torch.stack([space.changed_default(each) for each in named])
         else:
             try:
                 value = torch.as_tensor(start)

@@ -80,7 +80,7 @@ class CurveRecorder:
         self._full[rows, column] = state.fidelity.cpu()[begun] > 0.999
         first = (rows == 0).nonzero()
         if len(first) > 0:
-            self._trial = int(state.trial.cpu()[begun][int(first[0])])
+            self._trial = int(column[int(first[0])]) + 1
             self._spent = float(state.spent.cpu()[begun][int(first[0])])
 
     def render(self) -> Any:

@@ -15,7 +15,7 @@ from hpo_gym.evaluation import PairedTest, RecordTable, pairwise_tests, regret_c
 from hpo_gym.evaluation.protocols import find_protocol
 from hpo_gym.evaluation.published import GRPOFORMER_36
 from hpo_gym.evaluation.scenario_scores import ends_of_episodes, scenario_scores
-from hpo_gym.evaluation.style import p_value_text, plural
+from hpo_gym.evaluation.style import p_value_text, plural, verdict_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,6 @@ COMMAND = "python -m agents.grpoformer_study"
 
 _ASKED = "grpo_paper"
 _SHOWN = (2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
-_LEVEL = 0.05
 
 
 def write_page(documents: Path) -> str:
@@ -108,8 +107,7 @@ def _answer(part: pd.DataFrame) -> str:
 
 
 def _verdict(name: str, spent: int, mine: float, regret: float, test: PairedTest) -> str:
-    told = test.corrected_p < _LEVEL
-    word = ("better than" if mine < regret else "worse than") if told else "not told apart from"
+    word = verdict_text(test.corrected_p, mine < regret)
     # Turned round: the test is that of the other method against GRPOformer.
     wins = f"W/T/L {test.losses}/{test.ties}/{test.wins}"
     return f"{word} `{name}` ({spent:,}; {regret:.3f}; {wins}, p {p_value_text(test.corrected_p, '= ')})"

@@ -20,7 +20,7 @@ from hpo_gym.evaluation import (
     regret_curves,
 )
 from hpo_gym.evaluation.significance import paired_tests
-from hpo_gym.evaluation.style import p_value_text, plural
+from hpo_gym.evaluation.style import p_value_text, plural, verdict_text
 from hpo_gym.live.embedded_models import EMBEDDED_FAMILIES
 
 __all__ = ["COMMAND", "NAME", "write_page"]
@@ -31,7 +31,6 @@ COMMAND = "python -m agents.sim_to_real_study"
 _POLICY = "grpo"
 _SHOWN = (2, 5, 10, 20, 30)
 _TESTED = (10, 30)
-_LEVEL = 0.05
 # It plays the same list in every repetition, which are no evidence of their own.
 _ALWAYS_ALIKE = ("portfolio",)
 
@@ -72,7 +71,7 @@ def _answer(curves: RegretCurves) -> str:
         said = []
         for agent, test in sorted(tests.items()):
             regret = float(curves.values[agent][:, trial - 1].mean())
-            said.append(f"{_verdict(test.corrected_p, mine < regret)} `{agent}` ({regret:.3f})")
+            said.append(f"{verdict_text(test.corrected_p, mine < regret)} `{agent}` ({regret:.3f})")
         lines.append(f"* After {trial} evaluations (regret {mine:.3f}) the shipped policy is {', '.join(said)}.")
     return "\n".join(lines)
 
@@ -90,13 +89,9 @@ def _episodes(curves: RegretCurves) -> str:
         for name in names:
             test = tests[trial, name]
             told = f"{test.wins}/{test.ties}/{test.losses}, p {p_value_text(test.corrected_p, '= ')}"
-            said.append(f"{_verdict(test.corrected_p, test.wins > test.losses)} `{name}` ({told})")
+            said.append(f"{verdict_text(test.corrected_p, test.wins > test.losses)} `{name}` ({told})")
         lines.append(f"* After {trial} evaluations, {len(gaps[0])} pairs: {', '.join(said)}.")
     return "\n".join(lines)
-
-
-def _verdict(p: float, better: bool) -> str:
-    return "not told apart from" if p >= _LEVEL else "better than" if better else "worse than"
 
 
 def _results(records: RecordTable) -> str:

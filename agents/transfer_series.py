@@ -15,12 +15,9 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-__all__ = ["PORTFOLIO", "RANDOM", "SIGNIFICANT", "Series", "SpaceSeries"]
+__all__ = ["PORTFOLIO", "RANDOM", "Series", "SpaceSeries"]
 
 RANDOM, PORTFOLIO = "random", "portfolio"
-
-#: A corrected p-value below is called a difference.
-SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True)

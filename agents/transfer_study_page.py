@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from agents.leaderboard_page import read_curves
 from agents.study import WALK, read_results
 from agents.transfer_figure import transfer_figure
-from agents.transfer_series import RANDOM, SIGNIFICANT, SpaceSeries
+from agents.transfer_series import RANDOM, SpaceSeries
 from agents.transfer_study_best import best_agents, best_tables
 from hpo_gym.documents import fill_page, markdown_table
 from hpo_gym.errors import DataMissingError
 from hpo_gym.evaluation import PairedTest, save_figure
-from hpo_gym.evaluation.style import p_value_text, plural
+from hpo_gym.evaluation.style import SIGNIFICANT, p_value_text, plural, verdict_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -169,9 +169,7 @@ def _answer(space: SpaceSeries) -> str:
 
 def _verdict(test: PairedTest) -> str:
     """Return how an agent compares: on more datasets better or worse, where the test finds a difference."""
-    if test.corrected_p >= SIGNIFICANT:
-        return "not told apart from"
-    return "better than" if test.wins > test.losses else "worse than"
+    return verdict_text(test.corrected_p, test.wins > test.losses)
 
 
 def _p(test: PairedTest) -> str:

@@ -19,6 +19,7 @@ __all__ = [
     "HEAT",
     "LOG_BUDGET",
     "MOST_AGENTS",
+    "SIGNIFICANT",
     "AgentStyle",
     "agent_styles",
     "emphasised_agents",
@@ -32,7 +33,11 @@ __all__ = [
     "spaces_title",
     "spread",
     "text_width",
+    "verdict_text",
 ]
+
+#: A corrected p-value below is called a difference.
+SIGNIFICANT = 0.05
 
 # Okabe and Ito (2008), "Color Universal Design"; yellow is left out, too pale on white paper.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -276,6 +281,13 @@ def p_value_text(p_value: float, sign: str = "") -> str:
         sign: What stands before a number: ``"= "`` where the text goes on from a ``p``.
     """
     return f"< {_LEAST_P:.0e}" if p_value < _LEAST_P else f"{sign}{p_value:.2g}"
+
+
+def verdict_text(p_value: float, better: bool) -> str:
+    """Return ``better than`` or ``worse than`` where a test finds a difference at 5 %, else ``not told apart from``."""
+    if p_value >= SIGNIFICANT:
+        return "not told apart from"
+    return "better than" if better else "worse than"
 
 
 def plural(count: int, word: str) -> str:

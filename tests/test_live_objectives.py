@@ -437,6 +437,8 @@ def test_own_models_are_checked() -> None:
         objective(Recorder, {"power": (1.0, 3.0)}, features, target)  # type: ignore[arg-type]
     with pytest.raises(UnknownNameError, match=r"'validatoin'.*Did you mean 'validation'"):
         objective(Recorder, POWER, features, target, validatoin=Validation())
+    with pytest.raises(UnknownNameError, match=r"'metrics'.*Did you mean 'metric'"):
+        objective(Recorder, POWER, features, target, metrics=("accuracy",))
     with pytest.raises(InvalidSettingError, match=r"data_source\(<path>, target="):
         objective(Recorder, POWER, "sklearn:iris", target="species")
     with pytest.raises(InvalidSettingError, match=r"iterations_parameter='rounds' and iterations=0 belong together"):

@@ -138,7 +138,7 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
             f"target={settings['target']!r} belongs to the data: give hpo_gym.live.data_source(<path>, target=...) as "
             "X."
         )
-    own = [item.name for item in fields(LiveObjective) if item.name not in ("model", "data")]
+    own = [item.name for item in fields(LiveObjective) if item.name not in ("model", "data", "metrics")]
     require_names("argument of objective", settings, [*own, "metric", "task", "name", "image"])
 
 

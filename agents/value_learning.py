@@ -123,7 +123,8 @@ class ValueAgent(OffPolicyAgent):
 
     def explore(self, encoded: Tensor, mask: Tensor | None, draws: torch.Generator) -> Tensor:
         choice = self._choose(encoded, mask, draws, self._head)
-        self.exploration.record(encoded, choice.actions)
+        # Visits are counted of what the bonus looks up: what the network may see.
+        self.exploration.record(self.shown(encoded), choice.actions)
         self._explored = choice.explored.float().mean()
         return choice.actions
 

@@ -101,6 +101,19 @@ def test_the_target_network_is_copied_when_it_is_due():
     assert all(equal == (updates % 5 == 0) for updates, equal in same if updates > 0)
 
 
+@pytest.mark.parametrize("dropout", [0.5, 1.0])
+def test_visits_are_counted_of_what_the_bonus_looks_up(dropout, monkeypatch):
+    env = bowl(8)
+    agent = DQN(DQNConfig(exploration="count_ucb", meta_feature_dropout=dropout), Interface.of(env))
+    observation, info = env.reset(seed=0)
+    encoded, hashed, code = agent.encode(observation), [], agent.exploration.code
+    monkeypatch.setattr(agent.exploration, "code", lambda rows: hashed.append(rows) or code(rows))
+    agent.explore(encoded, info["action_mask"], generator(0, "test"))
+    looked_up, counted = hashed
+    assert bool((encoded[:, : agent.interface.meta_features] != 0.0).any())
+    assert torch.equal(looked_up, counted)
+
+
 EXTENSIONS = {
     "dueling": {"dueling": True},
     "multi_step": {"multi_step": 3},

@@ -4,6 +4,10 @@ Facts from OpenML (dataset and task ids, names, basic qualities), by way of: YAH
 (instances), ``lcbench_task_to_dataset.csv``, ``openml_qualities.csv`` and ``openml_runs/task_qualities.json``. The
 dataset of an OpenML run's task is recognised by its qualities: tasks and datasets that agree in all of
 ``FINGERPRINT`` are the same dataset.
+
+That is how the partitions were first published, and they stay, because policies were trained on them. It misses copies
+whose columns OpenML counts or types otherwise; those are recognised by their labels (``LABELS``), and left out of
+validation and test tasks wherever another copy is a training task (:func:`_corrected`).
 """
 
 from __future__ import annotations
@@ -16,16 +20,16 @@ import math
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hpo_gym.seeding import numpy_generator
 from hpo_gym.sources.bundle_files import write_atomic
 from hpo_gym.spaces.legacy_json import read_space_json
 from hpo_gym.tasks.datasets import DATA_FOLDER, QUALITIES
-from hpo_gym.tasks.splits import TRAIN_SHARE, VAL_SHARE
+from hpo_gym.tasks.splits import LEFT_OUT, TRAIN_SHARE, VAL_SHARE
 
-__all__ = ["FINGERPRINT", "main"]
+__all__ = ["FINGERPRINT", "LABELS", "main"]
 
 #: Qualities that identify a dataset.
 FINGERPRINT = (
@@ -37,15 +41,22 @@ FINGERPRINT = (
     "NumberOfNumericFeatures",
 )
 
+#: Qualities that identify rows and labels: the autocorrelation of the labels tells one order of them from another.
+LABELS = ("NumberOfInstances", "NumberOfClasses", "MajorityClassSize", "MinorityClassSize", "AutoCorrelation")
+
+# Datasets made of the same rows with other features (the mfeat-* family) share labels, too: a copy has as many
+# features, give or take a column of row numbers.
+_EXTRA_FEATURES = 1
+
 _RBV2 = {
     "rpart": "yahpo/rbv2_rpart",
     "xgboost": "yahpo/rbv2_xgboost",
     "ranger": "yahpo_v2/rbv2_ranger",
-    "svm": "yahpo/rbv2_svm",
-    "glmnet": "yahpo/rbv2_glmnet",
-    "aknn": "yahpo/rbv2_aknn",
-    "super": "yahpo/rbv2_super",
-    "iaml": "yahpo/iaml_super",
+    "rbv2_svm": "yahpo/rbv2_svm",
+    "rbv2_glmnet": "yahpo/rbv2_glmnet",
+    "rbv2_aknn": "yahpo/rbv2_aknn",
+    "rbv2_super": "yahpo/rbv2_super",
+    "iaml_super": "yahpo/iaml_super",
 }
 #: The spaces whose shares of train, val and test datasets the partition balances.
 _EMBEDDED = ("rpart", "xgboost", "ranger", "lcbench", "adaboost", "random_forest")
@@ -63,7 +74,12 @@ class _Tables:
         self.qualities: dict[str, list[float]] = {}
         self.tasks: dict[str, str] = {}
         self.members: dict[str, list[str]] = defaultdict(list)
+        #: What a task is about where that was not known when the partitions were published.
+        self.corrected: dict[str, str] = {}
+        #: Identity of the members of every space.
+        self.identities: dict[str, list[str]] = defaultdict(list)
         self._by_fingerprint: dict[tuple[float, ...], str] = {}
+        self._by_labels: dict[tuple[float, ...], list[tuple[float, str]]] = defaultdict(list)
         self._read_datasets(folder / "openml_qualities.csv")
         for space, scenario in _RBV2.items():
             self._read_instances(space, folder / scenario / "config_space.json")
@@ -78,9 +94,13 @@ class _Tables:
                 values = {name: _number(row[name]) for name in QUALITIES}
                 mark = tuple(values[name] for name in FINGERPRINT)
                 key = f"dataset:{row['did']}"
-                # Two versions of one dataset are one dataset.
-                key = self._by_fingerprint.setdefault(mark, key) if mark == mark else key
+                # Two versions of one dataset are one dataset; those without qualities were taken for one.
+                first = self._by_fingerprint.setdefault(mark, key)
+                if first != key and any(map(math.isnan, mark)):
+                    self.corrected[f"openml-dataset:{row['did']}"] = key
+                key = first
                 self.tasks[f"openml-dataset:{row['did']}"] = key
+                self._by_labels[_labels(values)].append((values["NumberOfFeatures"], key))
                 self.names.setdefault(key, row["name"])
                 if not any(math.isnan(value) for value in values.values()):
                     self.qualities.setdefault(key, list(values.values()))
@@ -88,8 +108,12 @@ class _Tables:
     def _read_instances(self, space: str, path: Path) -> None:
         spec = read_space_json(path)
         for value in spec.columns[spec.position("task_id")].choices:
-            key = self.tasks.setdefault(f"openml-dataset:{value}", f"dataset:{value}")
-            self.members[space].append(key)
+            self.tasks.setdefault(f"openml-dataset:{value}", f"dataset:{value}")
+            self._add(space, f"openml-dataset:{value}")
+
+    def _add(self, space: str, identity: str) -> None:
+        self.members[space].append(self.tasks[identity])
+        self.identities[space].append(identity)
 
     def _read_lcbench(self, path: Path) -> None:
         with path.open(encoding="utf-8", newline="") as file:
@@ -97,7 +121,7 @@ class _Tables:
                 key = self.tasks.get(f"openml-dataset:{row['did']}", f"dataset:{row['did']}")
                 self.tasks[f"openml-task:{row['OpenML_task_id']}"] = key
                 self.names.setdefault(key, row["name"])
-                self.members["lcbench"].append(key)
+                self._add("lcbench", f"openml-task:{row['OpenML_task_id']}")
 
     def _read_runs(self, space: str, path: Path, runs: dict[str, dict[str, float]]) -> None:
         for task in _arff_tasks(path):
@@ -107,11 +131,29 @@ class _Tables:
                 mark = tuple(float(values[name]) for name in FINGERPRINT) if values else ()
                 key = self._by_fingerprint.get(mark, f"task:{task}")
                 self.tasks[identity] = key
+                if values and key.startswith("task:"):
+                    self._recognise(identity, values)
                 if values and key not in self.qualities:
                     found = [float(values.get(name) or 0.0) for name in QUALITIES]
                     if not any(math.isnan(value) for value in found):
                         self.qualities[key] = found
-            self.members[space].append(self.tasks[identity])
+            self._add(space, identity)
+
+    def _recognise(self, identity: str, values: Mapping[str, float]) -> None:
+        """Note the dataset that a task is a copy of, if it is one."""
+        features = values["NumberOfFeatures"]
+        copies = {key for count, key in self._by_labels[_labels(values)] if abs(count - features) <= _EXTRA_FEATURES}
+        if len(copies) == 1:
+            self.corrected[identity] = copies.pop()
+
+    def key(self, identity: str) -> str:
+        """Return what a task is about, as far as is known today."""
+        return self.corrected.get(identity, self.tasks[identity])
+
+
+def _labels(values: Mapping[str, float]) -> tuple[float, ...]:
+    # Two files have the autocorrelation with other last digits.
+    return tuple(round(float(values.get(name) or math.nan), 9) for name in LABELS)
 
 
 def _arff_tasks(path: Path) -> list[str]:
@@ -158,6 +200,30 @@ def _disjoint(members: dict[str, list[str]], seed: int) -> dict[str, str]:
     return sides
 
 
+def _corrected(tables: _Tables, published: Mapping[str, str]) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """Return the side of every dataset, and by space the datasets that are on another side there.
+
+    Args:
+        tables: What is known.
+        published: Sides of datasets as they were known then.
+
+    Returns:
+        A dataset of which any copy is a training task is a training dataset. What a space held out of it is neither
+        trained on nor tested there: policies have seen it.
+    """
+    found: dict[str, set[str]] = defaultdict(set)
+    for identities in tables.identities.values():
+        for identity in identities:
+            found[tables.key(identity)].add(published[tables.tasks[identity]])
+    sides = {key: next(side for side in ("train", "val", "test") if side in each) for key, each in found.items()}
+    left: dict[str, list[str]] = {}
+    for space, identities in tables.identities.items():
+        keys = {tables.key(each) for each in identities if published[tables.tasks[each]] != sides[tables.key(each)]}
+        if keys:
+            left[space] = sorted(keys)
+    return sides, left
+
+
 def _csv(header: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> bytes:
     text = io.StringIO()
     text.write(header)
@@ -179,25 +245,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tables = _Tables(Path(options.data_dir))
     used = {key for keys in tables.members.values() for key in keys}
     source = "# OpenML facts (ids, names, qualities), collected by `python -m hpo_gym.tasks.build_tables`.\n"
-    datasets = [(task, key, tables.names.get(key, "")) for task, key in sorted(tables.tasks.items()) if key in used]
+    listed = [(task, tables.key(task)) for task, key in sorted(tables.tasks.items()) if key in used]
+    datasets = [(task, key, tables.names.get(key, "")) for task, key in listed]
     write_atomic(options.output / "datasets.csv", _csv(source, ("task", "dataset", "name"), datasets))
     features = [
         (key, *(f"{value:.10g}" for value in values)) for key, values in sorted(tables.qualities.items()) if key in used
     ]
     write_atomic(options.output / "meta_features.csv", _csv(source, ("dataset", *QUALITIES), features))
-    splits = {
-        "dataset-disjoint": {"all": _disjoint(tables.members, options.seed)},
-        "per-space": {
-            space: _partition(sorted(set(tables.members[space])), options.seed, f"per-space {space}")
-            for space in _EMBEDDED
-        },
-    }
+    sides, left = _corrected(tables, _disjoint(tables.members, options.seed))
+    splits: dict[str, dict[str, object]] = {"dataset-disjoint": {"all": sides}, "per-space": {}, LEFT_OUT: {**left}}
+    for space in _EMBEDDED:
+        mine = _partition(sorted(set(tables.members[space])), options.seed, f"per-space {space}")
+        splits["per-space"][space] = {tables.key(each): mine[tables.tasks[each]] for each in tables.identities[space]}
     text = json.dumps(splits, indent=0, sort_keys=True) + "\n"
     write_atomic(options.output / "splits.json", text.encode())
     for space in _EMBEDDED:
-        sides = [splits["dataset-disjoint"]["all"][key] for key in set(tables.members[space])]
-        counts = ", ".join(f"{side} {sides.count(side)}" for side in ("train", "val", "test"))
-        print(f"{space}: {len(sides)} datasets: {counts}")
+        keys = {tables.key(each) for each in tables.identities[space]}
+        here = [LEFT_OUT if key in left.get(space, ()) else sides[key] for key in keys]
+        counts = ", ".join(f"{side} {here.count(side)}" for side in ("train", "val", "test", LEFT_OUT))
+        print(f"{space}: {len(here)} datasets: {counts}")
     print(f"{len(used)} datasets, {len(features)} with qualities")
     return 0
 

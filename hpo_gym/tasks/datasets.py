@@ -71,7 +71,7 @@ def _keys() -> dict[str, str]:
 
 @cache
 def qualities() -> dict[str, tuple[float, ...]]:
-    """Return the qualities of every dataset with known ones, by dataset key."""
+    """Return the qualities of every dataset with known ones, by dataset key; of a task's own copy by ``task:<id>``."""
     return {row["dataset"]: tuple(float(row[name]) for name in QUALITIES) for row in _rows("meta_features.csv")}
 
 

@@ -62,6 +62,8 @@ def suite_meta_features(space: str, protocol: str, tasks: Sequence[TaskRef]) -> 
         return torch.zeros(len(tasks), 0)
     known = qualities()
     unknown = (float("nan"),) * len(QUALITIES)
-    rows = [known.get(dataset_key(ref), unknown) for ref in tasks]
+    # OpenML may describe a task's copy of a dataset otherwise; policies were trained with that.
+    rows = [known.get(f"task:{ref.id}") if ref.kind == "openml-task" else None for ref in tasks]
+    rows = [row or known.get(dataset_key(ref), unknown) for row, ref in zip(rows, tasks, strict=True)]
     table = torch.tensor(rows, dtype=torch.float64)
     return standardise(table, split_tasks(space, protocol, "train", tasks))

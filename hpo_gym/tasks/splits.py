@@ -3,7 +3,8 @@
 Two protocols, never mixed silently:
 
 * ``dataset-disjoint``: one partition of all datasets of all spaces. A held-out dataset is held out in
-  every space, so a policy trained on one space can be tested on another.
+  every space, so a policy trained on one space can be tested on another. A few copies of training datasets were
+  recognised late, among held-out tasks: they are :data:`LEFT_OUT` of validation and testing, and of ``all`` not.
 * ``per-space``: every space has a partition of its own. A dataset held out in one space may be a training
   dataset of another.
 
@@ -18,15 +19,19 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from functools import cache
+from typing import Any
 
 from hpo_gym.errors import DataMissingError, SplitLeakError, unknown_name
 from hpo_gym.tasks.datasets import DATA_FOLDER, dataset_key
 from hpo_gym.tasks.ref import TaskRef
 
-__all__ = ["PROTOCOLS", "SPLITS", "check_no_leak", "dataset_key", "side_of", "split_tasks"]
+__all__ = ["LEFT_OUT", "PROTOCOLS", "SPLITS", "check_no_leak", "dataset_key", "side_of", "split_tasks"]
 
 PROTOCOLS = ("dataset-disjoint", "per-space")
 SPLITS = ("train", "val", "test", "all")
+
+#: Side of a held-out task of which another space has a copy among its training tasks.
+LEFT_OUT = "left out"
 
 #: Shares of training and validation tasks; the rest is for testing.
 TRAIN_SHARE, VAL_SHARE = 0.60, 0.15
@@ -45,19 +50,19 @@ _SAME_SPACE = {
 
 
 @cache
-def _published() -> dict[str, dict[str, dict[str, str]]]:
+def _published() -> dict[str, dict[str, Any]]:
     path = DATA_FOLDER / "splits.json"
     if not path.exists():
         raise DataMissingError(
             f"{path} is missing from this installation. Reinstall hpo_gym, or make it again with "
             "`python -m hpo_gym.tasks.build_tables`."
         )
-    tables: dict[str, dict[str, dict[str, str]]] = json.loads(path.read_text(encoding="utf-8"))
+    tables: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
     return tables
 
 
 def side_of(space: str, protocol: str, task: TaskRef, position: int) -> str:
-    """Return ``train``, ``val`` or ``test`` for one task.
+    """Return ``train``, ``val`` or ``test`` for one task, or :data:`LEFT_OUT`.
 
     Args:
         space: The space (per-space protocol only).
@@ -69,8 +74,11 @@ def side_of(space: str, protocol: str, task: TaskRef, position: int) -> str:
         return _PATTERN[position % len(_PATTERN)]
     key = dataset_key(task)
     table = _published()[protocol]
-    name = "all" if protocol == "dataset-disjoint" else _SAME_SPACE.get(space, space)
-    known = table.get(name, {}).get(key)
+    space = _SAME_SPACE.get(space, space)
+    if protocol == "dataset-disjoint" and key in _published()[LEFT_OUT].get(space, ()):
+        return LEFT_OUT
+    name = "all" if protocol == "dataset-disjoint" else space
+    known: str | None = table.get(name, {}).get(key)
     return known or _hashed_side(key if protocol == "dataset-disjoint" else f"{name}/{key}")
 
 
@@ -106,13 +114,14 @@ def check_no_leak(training: Iterable[str], testing: Iterable[str]) -> None:
     """Refuse a combination in which a test dataset was trained on.
 
     Args:
-        training: Dataset keys of all training tasks (see :func:`dataset_key`), of all spaces.
+        training: Dataset keys of all training tasks (see :func:`dataset_key`), of all spaces; those of policies that
+            were trained when less was known of a task, too.
         testing: Dataset keys of the test tasks.
 
     Raises:
         SplitLeakError: If they overlap; the message names datasets and the remedy.
     """
-    overlap = sorted(set(training) & set(testing))
+    overlap = sorted(set(map(_known_today, training)) & set(testing))
     if overlap:
         shown = ", ".join(overlap[:5]) + (", ..." if len(overlap) > 5 else "")
         raise SplitLeakError(
@@ -120,3 +129,8 @@ def check_no_leak(training: Iterable[str], testing: Iterable[str]) -> None:
             "protocol='dataset-disjoint' and split='train' for training and split='val' or 'test' "
             "for testing; 'per-space' splits of different spaces overlap."
         )
+
+
+def _known_today(key: str) -> str:
+    kind, _, number = key.partition(":")
+    return dataset_key(TaskRef("openml-task", number)) if kind == "task" else key

@@ -9,7 +9,8 @@ Evaluates the trained policies of one sweep of ``train.py`` on training and on h
         agent.total_steps=100000 validate_every=20000 log_every=5000 runs=runs/exploration
 
 Two shells may share it: ``'seed=range(5)'`` in one, ``'seed=range(5,10)'`` in the other. This command may be stopped at
-any time and goes on where it stopped. ``--page`` only writes the page anew from ``docs/studies/data/``.
+any time and goes on where it stopped. ``--policies <name> --keep`` evaluates some policies anew and keeps what is known
+of the others; ``--page`` only writes the page anew from ``docs/studies/data/``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from agents.exploration_settings import EXPLORATIONS
 from agents.exploration_study_page import write_page
-from agents.exploration_study_results import CURVES, STUDY
+from agents.exploration_study_results import CURVES, STUDY, with_kept
 from agents.progress import EvaluationDisplay, make_console
 from agents.study import WALK, play, regret_rows, write_results
 from agents.study_command import with_exit_status
@@ -74,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=Path, default=Path("runs/exploration"), help="folder of the run folders")
     parser.add_argument("--page", action="store_true", help="evaluate nothing; only write the page")
     parser.add_argument("--allow-missing", action="store_true", help="write a page that says what is missing")
+    parser.add_argument("--keep", action="store_true", help="keep the results of other policies that the page has")
     parser.add_argument("--policies", nargs="+", metavar="NAME", default=tuple(EXPLORATIONS), help="default: all")
     parser.add_argument(
         "--spaces", nargs="+", metavar="NAME", default=list(SPACES), help=f"default: {' '.join(SPACES)}"
@@ -114,7 +116,10 @@ def _evaluate(options: argparse.Namespace, given: Sequence[str]) -> None:
         "evaluated_with": versions(),
         "data": data,
     }
-    for path in write_results(options.documents / "data", STUDY, {STUDY: rows, CURVES: logged}, facts):
+    tables: dict[str, pd.DataFrame] = {STUDY: rows, CURVES: logged}
+    if options.keep:
+        tables, facts = with_kept(options.documents / "data", tables, facts)
+    for path in write_results(options.documents / "data", STUDY, tables, facts):
         print(f"{path} ({path.stat().st_size / 1e6:.2f} MB)")
 
 

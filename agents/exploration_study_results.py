@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agents.study import mean_curves
+from agents.exploration_settings import EXPLORATIONS
+from agents.study import kept_results, mean_curves
 from hpo_gym.errors import InvalidSettingError
 from hpo_gym.evaluation import AllPairs, RegretCurves, all_pairs, wins_ties_losses
 
@@ -14,13 +16,72 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-__all__ = ["COMMAND", "CURVES", "LEVEL", "STUDY", "Compared", "Study", "mean_series"]
+__all__ = ["COMMAND", "CURVES", "LEVEL", "STUDY", "Compared", "Study", "mean_series", "with_kept"]
 
 #: Names of the result files: regrets with their facts, and what the trainings logged.
 STUDY, CURVES = "exploration", "exploration-curves"
 
+# Facts that the results of all policies have to share; besides, all play the same tasks.
+_ALIKE = ("spaces", "seeds", "repetitions", "trials")
+
 COMMAND = "python -m agents.exploration_study --runs runs/exploration"
 LEVEL = 0.05
+
+
+def with_kept(
+    folder: Path, tables: Mapping[str, pd.DataFrame], facts: Mapping[str, Any]
+) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
+    """Return the results of some policies together with what the page has of the others.
+
+    Args:
+        folder: ``docs/studies/data``.
+        tables: The new tables.
+        facts: What they were made with.
+
+    Raises:
+        InvalidSettingError: If the others were trained or evaluated otherwise, naming what differs.
+        DataIntegrityError: If a file is another one than was written.
+    """
+    import pandas as pd
+
+    before, kept = kept_results(folder, STUDY, COMMAND)
+    others = [policy for policy in kept.get("policies", ()) if policy not in facts["policies"]]
+    if not others:
+        return dict(tables), dict(facts)
+    together = {
+        name: pd.concat([before[name][before[name]["policy"].isin(others)], table], ignore_index=True)
+        for name, table in tables.items()
+    }
+    pairs = [(name, kept[name], facts[name]) for name in _ALIKE]
+    # A setting that is new has its default in what was trained before.
+    pairs += [(name, kept["shared"].get(name, value), value) for name, value in facts["shared"].items()]
+    pairs += [(f"tasks of {place}", len(each[0]), len(each[-1])) for place, each in _tasks(together[STUDY]).items()]
+    told = "; ".join(f"{name}: {then!r} against {now!r}" for name, then, now in pairs if then != now)
+    if told:
+        raise InvalidSettingError(
+            f"{', '.join(others)} in {folder} cannot be kept beside {', '.join(facts['policies'])}, because they were "
+            f"trained or evaluated otherwise ({told}). Evaluate all policies, without --keep."
+        )
+    policies = [policy for policy in EXPLORATIONS if policy in (*others, *facts["policies"])]
+    made = {name: {*kept["trained_with"].get(name, ()), *values} for name, values in facts["trained_with"].items()}
+    return together, {
+        **facts,
+        "policies": policies,
+        "exploration": {**kept["exploration"], **facts["exploration"]},
+        "trained_with": {name: sorted(values) for name, values in made.items()},
+        "missing": [line for line in kept["missing"] if line.split(" ")[0] in others] + facts["missing"],
+        "runs": len(together[CURVES][["policy", "space", "seed"]].drop_duplicates()),
+        "wanted": len(policies) * len(facts["spaces"]) * facts["seeds"],
+    }
+
+
+def _tasks(regrets: pd.DataFrame) -> dict[str, list[frozenset[str]]]:
+    """Return the different sets of tasks that policies played, the largest first, by space and split."""
+    played = regrets.groupby(["space", "split", "policy"], observed=True)["task"].agg(frozenset)
+    return {
+        f"{space}, {split}": sorted(set(each), key=len, reverse=True)
+        for (space, split), each in played.groupby(level=["space", "split"])
+    }
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,24 @@ def row_of(table: str, policy: str) -> list[str]:
     return [cell.strip() for cell in line.strip("| ").split("|")]
 
 
+def test_results_of_other_policies_are_kept_if_they_were_made_alike(runs, studied, tmp_path, capsys):
+    shutil.copytree(studied, tmp_path, dirs_exist_ok=True)
+    before, facts = read_results(tmp_path / "data", STUDY, "a command")
+    assert main([*arguments(runs, tmp_path, "--keep"), "--policies", "softmax"]) == 0
+    after, again = read_results(tmp_path / "data", STUDY, "a command")
+    different = {"command", "files"}
+    assert {**facts, **dict.fromkeys(different)} == {**again, **dict.fromkeys(different)}
+    for name, table in before.items():
+        keys = [key for key in ("policy", "space", "seed", "split", "task", "series") if key in table]
+        one, other = (each.sort_values(keys, ignore_index=True) for each in (table, after[name]))
+        pd.testing.assert_frame_equal(one, other)
+    capsys.readouterr()
+    assert main([*arguments(runs, tmp_path, "--keep"), "--policies", "softmax", "--repetitions", "1"]) == 2
+    assert re.search(r"epsilon_greedy in .* cannot be kept .*repetitions: 2 against 1", capsys.readouterr().err)
+    assert main([*arguments(runs, tmp_path), "--policies", "softmax"]) == 0
+    assert read_results(tmp_path / "data", STUDY, "a command")[1]["policies"] == ["softmax"]
+
+
 def test_the_sweep_of_the_page_is_one_that_train_takes():
     text = (DOCS / "exploration.md").read_text()
     (command,) = re.findall(r"python train\.py -m (.*?runs=\S+)", text, re.DOTALL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["Tuned", "tune"]
 
 _PROTOCOL = "dataset-disjoint"
+# Shares of a full training that differ by less are one.
+_DECIMALS = 4
 
 #: Called after every training with its row of :attr:`Tuned.trials`.
 Report = Callable[[Mapping[str, Any]], None]
@@ -45,7 +48,8 @@ class Tuned:
     """What a tuning found.
 
     Args:
-        configuration: The best one: values of its active hyperparameters.
+        configuration: The best one of those that were trained with most data or epochs: values of its active
+            hyperparameters.
         metric: What it is best by.
         value: Its validation score, in the metric's own unit.
         trials: Every training in order: ``trial`` (from 1), one column per hyperparameter (missing where inactive),
@@ -167,7 +171,7 @@ class _Trials:
         self._rows: list[dict[str, Any]] = []
         # Beside the rows, where a value of None cannot be told from none.
         self._configurations: list[dict[str, Value]] = []
-        self._best, self._reached = 0, 0.0
+        self._best, self._reached = 0, (0.0, -math.inf)
         self._metrics = [metric.name for metric in suite.surrogate.metrics]
         self._columns = ("trial", *suite.space.names, *self._metrics, "fidelity", "status", "seconds", "best")
         self._output = output
@@ -187,10 +191,12 @@ class _Trials:
         seconds, status = self._suite.seconds(evaluation), evaluation.status
         row["seconds"] = None if seconds is None else float(seconds)
         row["status"] = STATUSES[0 if status is None else int(status)]
-        row["best"] = not self._rows or float(state.incumbent) > self._reached
+        # The start is the incumbent of an episode whatever came of it; nobody wants a configuration that failed, and
+        # a cheap training only where none with more data or epochs ended well.
+        reached = (round(row["fidelity"], _DECIMALS), float(state.score))
+        row["best"] = row["status"] == "ok" and reached > self._reached
         if row["best"]:
-            self._best = len(self._rows)
-        self._reached = float(state.incumbent)
+            self._best, self._reached = len(self._rows), reached
         self._rows.append(row)
         self._configurations.append(configuration)
         if self._output is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -21,9 +22,11 @@ from hpo_gym.envs import HPOEnv, HPOVectorEnv
 from hpo_gym.errors import EvaluationFailedError, InvalidSettingError
 from hpo_gym.evaluation import Contender, evaluate
 from hpo_gym.live import STATUSES, Limits
+from hpo_gym.live import pool as pool_module
 from hpo_gym.live.executors import close_executors, pickled
 from hpo_gym.live.measurement import checked
 from hpo_gym.live.pool import WorkerPool
+from hpo_gym.live.process import Guard, WorkerProcess
 
 # So little memory that even a machine with much else to do is through with it before the time is.
 LIMITS = Limits(seconds=2.0, memory=96)
@@ -123,6 +126,7 @@ import live_objectives as objectives
 from hpo_gym.live import Limits
 from hpo_gym.live.executors import pickled
 from hpo_gym.live.pool import WorkerPool
+from hpo_gym.live.process import Guard, WorkerProcess
 
 pool = WorkerPool(3, Limits(seconds=1000.0, memory=1024))
 for fault in (objectives.spin_without_letting_go, objectives.sleep_for_ever):
@@ -229,6 +233,37 @@ def test_an_objective_that_cannot_be_loaded_is_the_users_mistake(pool: WorkerPoo
     with pytest.raises(EvaluationFailedError, match="no_module_of_that_name"):
         pool.submit(pickled(NotThere()), {}, 1.0, 0).result()
     assert pool.submit(pickled(objectives.fine), {}, 1.0, 0).result().status == "ok"
+
+
+def test_a_worker_that_cannot_be_started_fails_the_call_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, attempts = pool_module.WorkerProcess, []
+
+    def begin(guard: Guard) -> WorkerProcess:
+        attempts.append(guard)
+        if len(attempts) == 1:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return start(guard)
+
+    monkeypatch.setattr(pool_module, "WorkerProcess", begin)
+    crew = WorkerPool(1, Limits(seconds=60.0, memory=256))
+    try:
+        with pytest.raises(EvaluationFailedError, match=r"No worker process can be started here: .*Too many open files"):
+            crew.submit(pickled(objectives.fine), {}, 1.0, 0).result(timeout=30.0)
+        assert crew.submit(pickled(objectives.fine), {}, 1.0, 0).result(timeout=60.0).status == "ok"
+    finally:
+        crew.close()
+        crew.close()
+
+
+def test_the_time_for_loading_is_not_taken_off_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    crew = WorkerPool(1, Limits(seconds=60.0, memory=256))
+    try:
+        # A warm worker begins at once, whatever the limit of loading.
+        assert crew.submit(pickled(objectives.fine), {}, 1.0, 0).result(timeout=60.0).status == "ok"
+        monkeypatch.setattr(pool_module, "_STARTUP_SECONDS", 3.0)
+        assert crew.submit(pickled(objectives.sleeps(4.0)), {"x": 1.0}, 1.0, 0).result(timeout=60.0).status == "ok"
+    finally:
+        crew.close()
 
 
 def test_an_objective_that_cannot_be_sent_is_refused_at_once() -> None:

@@ -70,7 +70,7 @@ def test_every_family_learns_and_repeats_itself(family: str, data: str) -> None:
             pytest.skip("needs images")
         data = "sklearn:digits"
     if find_spec(FAMILIES[family].library) is None:
-        with pytest.raises(InvalidSettingError, match=rf"'{family}' needs .*pip install 'hpo_gym\[{family[:3]}"):
+        with pytest.raises(InvalidSettingError, match=rf"'{family}' needs .*pip install '\.\[{family[:3]}"):
             preset_objective(family, data)
         return
     evaluate = preset_objective(family, data, **QUICK)
@@ -234,6 +234,12 @@ def test_own_estimators_come_as_instance_class_function_or_pipeline() -> None:
 
     scores = [objective(model, spec, features, target)({"max_depth": 4}) for model in (template, make)]
     assert scores[0] == scores[1] and template.max_depth is None
+    # A function that asks for no seed makes what has one.
+    careless = objective(lambda **settings: ExtraTreesClassifier(n_estimators=7, **settings), spec, features, target)
+    assert careless({"max_depth": 4}) == scores[0]
+    fit = Fit("classification", 50, 3, 3, 1, 11)
+    fixed = objective(lambda **settings: ExtraTreesClassifier(**settings, random_state=5), spec, features, target)
+    assert fixed.model.build({"max_depth": 2}, fit).random_state == 5  # type: ignore[union-attr]
     piped = Pipeline([("select", SelectKBest(k=2)), ("trees", template)])
     depth = SpaceSpec((Column("trees__max_depth", "integer", 1, 9, default=3),), {})
     evaluate = objective(piped, depth, features, target, metric=("f1_macro", "accuracy"))

@@ -89,6 +89,29 @@ def test_where_no_training_ends_well_there_is_nothing_to_choose(tmp_path):
     assert pd.read_csv(output)["status"].tolist() == ["error"] * 3
 
 
+class BreaksWithMuchData(DecisionTreeClassifier):
+    """A tree that has no room for more than 60 rows."""
+
+    def fit(self, X: Any, y: Any) -> BreaksWithMuchData:
+        if len(X) > 60:
+            raise MemoryError("too much data")
+        return super().fit(X, y)
+
+
+def test_a_cheap_training_is_the_best_only_where_no_full_one_ends_well():
+    found = tune(tree(BreaksWithMuchData()), "hyperband", budget=6, report=quiet)
+    trials = found.trials.round({"fidelity": 4})
+    assert trials.loc[0, "status"] == "memory" and not trials.loc[0, "best"]
+    (best,) = trials[trials["best"]].index[-1:]
+    well = trials[trials["status"] == "ok"]
+    assert 0.0 < well["fidelity"].max() < 1.0
+    assert trials.loc[best, "fidelity"] == well["fidelity"].max()
+    assert found.value == well.loc[well["fidelity"] == well["fidelity"].max(), "accuracy"].max() > 0.5
+    assert found.configuration["max_depth"] == trials.loc[best, "max_depth"]
+    whole = tune(tree(), "hyperband", budget=6, report=quiet).trials
+    assert (whole.loc[whole["best"], "fidelity"] == 1.0).all() and (whole["fidelity"] < 1.0).any()
+
+
 class Counts(DecisionTreeClassifier):
     """A tree that breaks where it is trained on what is forbidden."""
 

@@ -62,7 +62,8 @@ class _Worker:
     def deadline(self, limits: Limits) -> float:
         if self.call is None:
             return self.idle_since + _IDLE_SECONDS
-        return min(self.call.sent + _STARTUP_SECONDS, self.call.started + limits.seconds)
+        begun = self.call.started
+        return begun + limits.seconds if begun < math.inf else self.call.sent + _STARTUP_SECONDS
 
 
 class WorkerPool:
@@ -86,7 +87,7 @@ class WorkerPool:
         self._waiting: deque[_Call] = deque()
         self._crew: list[_Worker] = []
         self._lock = threading.Lock()
-        self._closed = False
+        self._closed = self._silent = False
         self._guard: Guard | None = None
         self._bell, self._button = os.pipe()
         os.set_blocking(self._bell, False)
@@ -134,9 +135,10 @@ class WorkerPool:
         self._thread.join()
 
     def _ring(self) -> None:
-        # A full pipe has rung already.
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._button, b".")
+        # A full pipe has rung already. After the end its number may be that of somebody else's file.
+        with self._lock, contextlib.suppress(BlockingIOError):
+            if not self._silent:
+                os.write(self._button, b".")
 
     def _supervise(self) -> None:
         reason: BaseException | None = None
@@ -161,8 +163,10 @@ class WorkerPool:
         self._crew.clear()
         if self._guard is not None:
             self._guard.close()
-        os.close(self._bell)
-        os.close(self._button)
+        with self._lock:
+            self._silent = True
+            os.close(self._bell)
+            os.close(self._button)
         for call in left:
             if reason is not None:
                 call.future.set_exception(reason)
@@ -179,8 +183,16 @@ class WorkerPool:
             if not call.future.set_running_or_notify_cancel():
                 continue
             if worker is None:
-                self._guard = self._guard or Guard()
-                worker = _Worker(WorkerProcess(self._guard))
+                try:
+                    self._guard = self._guard or Guard()
+                    worker = _Worker(WorkerProcess(self._guard))
+                except InvalidSettingError as error:
+                    call.future.set_exception(error)
+                    continue
+                except OSError as error:
+                    # Too many open files, too little memory: no property of the configuration, and it may pass.
+                    call.future.set_exception(EvaluationFailedError(f"No worker process can be started here: {error}"))
+                    continue
                 self._crew.append(worker)
             call.sent = time.monotonic()
             worker.call = call

@@ -91,7 +91,12 @@ class UserModel:
             return clone(self.estimator).set_params(**settings, **seeds)
         if _takes_seed(self.estimator):
             settings[_SEED] = fit.seed
-        return self.estimator(**settings)
+        made = self.estimator(**settings)
+        if not hasattr(made, "get_params"):
+            return made
+        # A function may make what has a seed without asking for one; one that it has given stays.
+        left = {name: fit.seed for name, value in made.get_params(deep=True).items() if _is_seed(name) and value is None}
+        return made.set_params(**left) if left else made
 
 
 def _is_seed(name: str) -> bool:

@@ -21,6 +21,7 @@ from agents.successive_halving import (
     best_first,
     rung_shares,
 )
+from hpo_gym.spaces import SearchSpace
 
 __all__ = ["ASHA", "ASHAConfig", "ASHAOptimizer"]
 
@@ -37,16 +38,18 @@ class ASHAConfig(SuccessiveHalvingConfig):
 class ASHAOptimizer(Optimizer):
     """One episode of ASHA.
 
-    A trial that was not asked for, such as the start that all methods share, belongs to no rung.
+    A trial that was not asked for, such as the start that all methods share, belongs to no rung, and what was asked for
+    is asked for again.
 
     Args:
+        space: The search space.
         shares: Share of a full evaluation of each rung, rising to 1.
         eta: Reduction factor.
         source: Where new configurations come from.
     """
 
-    def __init__(self, shares: tuple[float, ...], eta: int, source: ConfigurationSource) -> None:
-        self._shares, self._eta, self._source = shares, eta, source
+    def __init__(self, space: SearchSpace, shares: tuple[float, ...], eta: int, source: ConfigurationSource) -> None:
+        self._space, self._shares, self._eta, self._source = space, shares, eta, source
         self._rungs: list[list[Trial]] = [[] for _ in shares]
         #: By rung: numbers of the trials there whose configuration went on.
         self._promoted: list[set[int]] = [set() for _ in shares]
@@ -60,7 +63,7 @@ class ASHAOptimizer(Optimizer):
         return Suggestion(u, self._shares[rung])
 
     def tell(self, trial: Trial) -> None:
-        if self._pending is None:
+        if self._pending is None or not trial.answers(self._pending[0], self._space):
             self._source.observe(trial, trial.share)
             return
         u, rung = self._pending
@@ -89,4 +92,4 @@ class ASHA(MultiFidelityAgent):
     def make_optimizer(self, problem: Problem, seed: int) -> ASHAOptimizer:
         self.require_rungs(problem)
         shares = rung_shares(problem.least_fidelity, self.config.eta)
-        return ASHAOptimizer(shares, self.config.eta, RandomSource(problem.space, seed))
+        return ASHAOptimizer(problem.space, shares, self.config.eta, RandomSource(problem.space, seed))

@@ -118,4 +118,4 @@ class BOHB(MultiFidelityAgent):
         self.require_rungs(problem)
         least, eta = problem.least_fidelity, self.config.eta
         source = ModelSource(problem.space, rung_shares(least, eta), self.config, seed)
-        return HyperbandOptimizer(hyperband_brackets(least, eta), source)
+        return HyperbandOptimizer(problem.space, hyperband_brackets(least, eta), source)

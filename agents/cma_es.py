@@ -139,8 +139,7 @@ class CMAESOptimizer(Optimizer):
                 self._best_start = trial.score
                 self._mean = torch.where(trial.active, trial.u, 0.5)
             return
-        # As the environment rounds what it is asked for.
-        if asked is None or not trial.evaluated(self._space.canonical(asked[1][None].float())[0].double()):
+        if asked is None or not trial.answers(asked[1], self._space):
             # A generation is a sample of the library's own distribution; nothing else belongs into it.
             return
         self._generation.append((asked[0], -trial.score))

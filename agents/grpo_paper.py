@@ -84,8 +84,7 @@ class GRPOPaperOptimizer(Optimizer):
             return
         self._begin_turn()
         member = len(self._turn)
-        asked = self._space.canonical(self._drawn[member].clamp(0.0, 1.0)[None])[0]
-        if not trial.evaluated(asked.double()):
+        if not trial.answers(self._drawn[member].clamp(0.0, 1.0), self._space):
             self._drawn[member] = trial.u.float()
         self._turn.append(trial)
         if len(self._turn) == members:

@@ -24,6 +24,7 @@ from agents.successive_halving import (
     best_first,
     hyperband_brackets,
 )
+from hpo_gym.spaces import SearchSpace
 
 __all__ = ["Hyperband", "HyperbandConfig", "HyperbandOptimizer"]
 
@@ -41,15 +42,16 @@ class HyperbandOptimizer(Optimizer):
     """One episode of Hyperband: its brackets one after the other, over and over.
 
     A trial that was not asked for, such as the start that all methods share, belongs to no bracket: ``source`` alone
-    learns of it.
+    learns of it, and what was asked for is asked for again.
 
     Args:
+        space: The search space.
         brackets: What to play, in order.
         source: Where the configurations of a new bracket come from.
     """
 
-    def __init__(self, brackets: tuple[Bracket, ...], source: ConfigurationSource) -> None:
-        self._source = source
+    def __init__(self, space: SearchSpace, brackets: tuple[Bracket, ...], source: ConfigurationSource) -> None:
+        self._space, self._source = space, source
         self._schedule = self._play(brackets)
         self._pending: Suggestion | None = None
         self._rung: list[Trial] = []
@@ -60,7 +62,7 @@ class HyperbandOptimizer(Optimizer):
         return self._pending
 
     def tell(self, trial: Trial) -> None:
-        if self._pending is None:
+        if self._pending is None or not trial.answers(self._pending.u, self._space):
             self._source.observe(trial, trial.share)
             return
         self._source.observe(trial, self._pending.share)
@@ -96,4 +98,4 @@ class Hyperband(MultiFidelityAgent):
     def make_optimizer(self, problem: Problem, seed: int) -> HyperbandOptimizer:
         self.require_rungs(problem)
         brackets = hyperband_brackets(problem.least_fidelity, self.config.eta)
-        return HyperbandOptimizer(brackets, RandomSource(problem.space, seed))
+        return HyperbandOptimizer(problem.space, brackets, RandomSource(problem.space, seed))

@@ -18,6 +18,7 @@ from agents.base import Agent, Interface
 from agents.problem import Problem
 from hpo_gym.errors import InvalidSettingError
 from hpo_gym.mdp.observations import Observation, history_view
+from hpo_gym.spaces import SearchSpace
 from hpo_gym.spaces.spec import Value
 
 __all__ = ["Optimizer", "SequentialAgent", "Suggestion", "Trial"]
@@ -68,6 +69,15 @@ class Trial:
             u: As a history shows it (:meth:`~hpo_gym.spaces.SearchSpace.canonical`), float64 ``[D]``.
         """
         return torch.allclose(self.u, u, rtol=0.0, atol=_SAME)
+
+    def answers(self, suggestion: Tensor, space: SearchSpace) -> bool:
+        """Return whether this trial evaluated what the environment makes of a suggestion.
+
+        Args:
+            suggestion: A point of the unit cube, as an optimiser asks for it, ``[D]``.
+            space: The search space, whose values it is rounded to.
+        """
+        return self.evaluated(space.canonical(suggestion[None].float())[0].double())
 
 
 class Optimizer(ABC):

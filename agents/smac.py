@@ -103,7 +103,7 @@ class SMACOptimizer(Optimizer):
 
         if self._exhausted:
             return
-        if self._pending is not None:
+        if self._pending is not None and trial.answers(self._pending[1], self._space):
             info, self._pending = self._pending[0], None
             self._trial_seed = info.seed
         else:
@@ -157,7 +157,7 @@ def _require_package() -> None:
     except ImportError as error:
         raise InvalidSettingError(
             f"Agent 'smac' needs the package smac, which cannot be imported ({error}). Install it with "
-            "`pip install 'hpo_gym[smac]'`, in a checkout with `make install`, or leave out 'smac'."
+            "`pip install '.[smac]'` in a checkout of hpo_gym (`make install` has it), or leave out 'smac'."
         ) from error
 
 

@@ -134,7 +134,7 @@ def test_of_equals_the_earlier_goes_first():
 
 def test_hyperband_plays_successive_halving_in_every_bracket():
     space, source, brackets = tiny_problem("quadratic").space, Listed(), hyperband_brackets(NINTH, 3)
-    optimizer = HyperbandOptimizer(brackets, source)
+    optimizer = HyperbandOptimizer(space, brackets, source)
     optimizer.tell(outcome(space, 0, torch.full((2,), 0.5), 0.99))
 
     def score(u: float, share: float) -> float:
@@ -161,7 +161,7 @@ def test_hyperband_plays_successive_halving_in_every_bracket():
 def test_asha_promotes_as_worked_by_hand():
     """Of three at the bottom the best goes up; later whenever a third more are worse; the top rung first."""
     problem, source = tiny_problem("quadratic"), Listed()
-    optimizer = ASHAOptimizer((NINTH, 1 / 3, 1.0), 3, source)
+    optimizer = ASHAOptimizer(problem.space, (NINTH, 1 / 3, 1.0), 3, source)
     optimizer.tell(outcome(problem.space, 0, torch.full((2,), 0.5), 1.0))
     scores = {
         ("a", 0): 0.5,
@@ -187,6 +187,28 @@ def test_asha_promotes_as_worked_by_hand():
         played.append(("abcdefghij"[round(100 * float(asked.u[0])) - 1], (NINTH, 1 / 3, 1.0).index(asked.share)))
         optimizer.tell(outcome(problem.space, number, asked.u, score, asked.share))
         assert played[-1] == (name, rung)
+
+
+@pytest.mark.parametrize("method", ["hyperband", "asha"])
+def test_a_trial_that_nobody_asked_for_takes_the_place_of_none(method):
+    space = tiny_problem("quadratic").space
+
+    def make() -> tuple[HyperbandOptimizer | ASHAOptimizer, Listed]:
+        source = Listed()
+        if method == "hyperband":
+            return HyperbandOptimizer(space, hyperband_brackets(NINTH, 3), source), source
+        return ASHAOptimizer(space, (NINTH, 1 / 3, 1.0), 3, source), source
+
+    (plain, _), (disturbed, source) = make(), make()
+    for number in range(0, 60, 2):
+        asked = plain.ask()
+        again = disturbed.ask()
+        assert torch.equal(asked.u, again.u) and asked.share == again.share
+        score = (7.0 * float(asked.u[0]) * (1.0 + asked.share)) % 1.0
+        disturbed.tell(outcome(space, number, torch.full((2,), 0.995), 0.999))
+        for optimizer in (plain, disturbed):
+            optimizer.tell(outcome(space, number + 1, asked.u, score, asked.share))
+    assert [number for number, _ in source.seen] == list(range(60))
 
 
 def play(agent: SequentialAgent, env: HPOVectorEnv, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -232,6 +232,28 @@ def test_it_suggests_legal_configurations_and_never_one_twice():
     assert {len(trial.configuration) for trial in history} == {3, 4, 5}, "every kernel was tried"
 
 
+def test_a_trial_that_nobody_asked_for_is_learned_as_what_it_was():
+    space = SPACES["mixed"]
+    optimizer = SMACOptimizer(SMACConfig(), Problem(space, 20), 0)
+    trials = [trial_of(space, 0, space.default())]
+    optimizer.tell(trials[0])
+    draws = generator(3, "test")
+    for number in range(1, 13, 2):
+        asked = optimizer.ask().u
+        trials.append(trial_of(space, number, space.sample(1, draws)[0]))
+        optimizer.tell(trials[-1])
+        assert torch.equal(optimizer.ask().u, asked), "what was not evaluated is asked for again"
+        trials.append(trial_of(space, number + 1, asked))
+        optimizer.tell(trials[-1])
+    history = optimizer._facade.runhistory
+    learned = [(dict(history.get_config(key.config_id)), value.cost) for key, value in history.items()]
+    assert len(learned) == len(trials) == 13
+    for (values, cost), trial in zip(learned, trials, strict=True):
+        assert cost == pytest.approx(1.0 - trial.score)
+        # SMAC remembers what it asked for; the environment has rounded that.
+        assert values == {name: pytest.approx(value) for name, value in trial.configuration.items()}
+
+
 def test_bounds_that_configspace_rounds_stay_inside():
     columns = (
         Column("a", "float", 1 / 3, 2 / 3, False, (), 1 / 3),
@@ -337,7 +359,7 @@ def test_without_the_package_it_says_how_to_get_it(monkeypatch):
         1, source=TINY_SUITES["quadratic"](), split="all", action="continuous", observation="history", budget=8
     )
     monkeypatch.setitem(sys.modules, "smac", None)
-    with pytest.raises(InvalidSettingError, match=r"pip install 'hpo_gym\[smac\]'.*make install"):
+    with pytest.raises(InvalidSettingError, match=r"pip install '\.\[smac\]'.*make install"):
         SMAC(SMACConfig(), Interface.of(env)).prepare(Problem.of(env))
 
 

@@ -29,7 +29,7 @@ $(STAMP):
 	@rm -f $(VENV)/.installed-*
 	@touch $@
 
-train: $(STAMP) ## Train a GRPO-Transformer on the embedded data, then compare it with random search and TPE
+train: $(STAMP) ## Train a GRPO-Transformer (RUN=<name>: not runs/first), then compare it with random search and TPE
 	$(BIN)/python train.py agent=grpo agent.total_steps=300000 env.num_envs=256 env.budget=30 \
 	  validate_every=100000 validation_seeds=2 name=$(RUN) overwrite=true
 	$(BIN)/python evaluate.py agents=[random,tpe,grpo] run=runs/$(RUN) budget=50

@@ -203,7 +203,7 @@ def packaged_cards() -> list[Path]:
             return cards
     raise DataIntegrityError(
         f"This installation of hpo_gym holds no environment cards (looked beside {package}). "
-        "Reinstall it: `pip install --force-reinstall hpo_gym`."
+        "Reinstall it: `pip install --force-reinstall .` in a checkout of hpo_gym."
     )
 
 

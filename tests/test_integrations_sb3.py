@@ -273,5 +273,5 @@ def test_what_is_no_bare_vector_environment_is_refused() -> None:
 def test_a_missing_package_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     # What Python itself does where a package is not installed, but for the package's name in the message.
     monkeypatch.setitem(sys.modules, "sb3_contrib", None)
-    with pytest.raises(InvalidSettingError, match=r"agent=sb3_qrdqn needs .*sb3-contrib.*pip install 'hpo_gym\[sb3\]'"):
+    with pytest.raises(InvalidSettingError, match=r"agent=sb3_qrdqn needs .*sb3-contrib.*pip install '\.\[sb3\]'"):
         require_sb3("agent=sb3_qrdqn", "sb3_contrib")

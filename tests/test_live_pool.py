@@ -322,7 +322,7 @@ def test_a_cluster_that_is_not_there_is_named() -> None:
 
 @pytest.fixture
 def cluster() -> Iterator[Any]:
-    distributed = pytest.importorskip("distributed", reason="needs distributed: pip install 'hpo_gym[dask]'")
+    distributed = pytest.importorskip("distributed", reason="needs distributed: pip install -e '.[dask]'")
     with distributed.LocalCluster(2, threads_per_worker=1, processes=True, dashboard_address=None) as running:
         yield running
         # Clients first: they would look for their scheduler.
@@ -368,7 +368,7 @@ FAULTS_THERE = {
 
 @pytest.mark.slow
 def test_ray_workers_isolate_what_they_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("ray", reason="needs ray: pip install 'hpo_gym[ray]'")
+    pytest.importorskip("ray", reason="needs ray: pip install -e '.[ray]'")
     # Ray's workers import what they are sent by name.
     here = Path(__file__).parent
     monkeypatch.setenv("PYTHONPATH", f"{here.parent}{os.pathsep}{here}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")

@@ -333,7 +333,7 @@ def test_an_agent_without_its_package_says_how_to_get_it(monkeypatch):
     env = bowl("sb3_qrdqn", 4)
     # What Python itself does where a module may not be imported.
     monkeypatch.setitem(sys.modules, "sb3_contrib", None)
-    with pytest.raises(InvalidSettingError, match=r"agent=sb3_qrdqn .*pip install 'hpo_gym\[sb3\]'"):
+    with pytest.raises(InvalidSettingError, match=r"agent=sb3_qrdqn .*pip install '\.\[sb3\]'"):
         make("sb3_qrdqn", env)
 
 

@@ -346,5 +346,6 @@ def require_libraries(agents: int) -> None:
 
 def _not_installed(what: str, error: ModuleNotFoundError) -> InvalidSettingError:
     return InvalidSettingError(
-        f'{what} needs {error.name}, which is not installed. Install it with `pip install "hpo_gym[statistics]"`.'
+        f"{what} needs {error.name}, which is not installed. Install it with `pip install '.[statistics]'` "
+        "in a checkout of hpo_gym."
     )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["require_sb3", "to_vec_env"]
 
 #: How to get what is missing.
-_REMEDY = "pip install 'hpo_gym[sb3]'"
+_REMEDY = "`pip install '.[sb3]'` in a checkout of hpo_gym"
 
 
 def require_sb3(what: str, package: str = "stable_baselines3") -> None:
@@ -37,8 +37,7 @@ def require_sb3(what: str, package: str = "stable_baselines3") -> None:
         if error.name != package:
             raise
         raise InvalidSettingError(
-            f"{what} needs the package {package.replace('_', '-')}, which is not installed. Install it with "
-            f"`{_REMEDY}`."
+            f"{what} needs the package {package.replace('_', '-')}, which is not installed. Install it with {_REMEDY}."
         ) from error
 
 

@@ -25,5 +25,5 @@ def require_library(module: str, what: str) -> None:
     if find_spec(module) is None:
         raise InvalidSettingError(
             f"{what} needs the package {module}, which is not installed. Install it with "
-            f"`pip install 'hpo_gym[{EXTRAS[module]}]'`."
+            f"`pip install '.[{EXTRAS[module]}]'` in a checkout of hpo_gym."
         )

@@ -107,6 +107,19 @@ class Interface:
                 + "; ".join(different)
                 + "). Use it with the environment settings in its run folder's config.yaml."
             )
+        if any_space and self.chooses_fidelity != other.chooses_fidelity:
+            own, given = ("with" if each.chooses_fidelity else "without" for each in (self, other))
+            raise InvalidSettingError(
+                f"This agent was trained {own} a choice of fidelity, and is given an environment {given} one. Set "
+                f"env.multi_fidelity={str(self.chooses_fidelity).lower()}."
+            )
+
+    @property
+    def chooses_fidelity(self) -> bool:
+        """Whether an action asks for a share of a full evaluation, too."""
+        if self.action == "continuous":
+            return self.action_dimension > len(self.hyperparameters)
+        return self.action == "grid_step" and self.num_actions > 2 * len(self.hyperparameters)
 
 
 class Agent(ABC):

@@ -57,6 +57,7 @@ def run_training(config: ExperimentConfig, stop_after: int | None = None) -> Run
     # Before a folder is made, or the run that is in it goes.
     agent.require_trainable(env)
     validation = _validation(config, env)
+    _require_held_out(agent, env, validation)
     path = Path(config.runs) / (config.name or f"{config.agent_name}-{env.suite.name}-seed{config.seed}")
     env.reset(seed=agent.processes.seed(config.seed))
     first = is_first_process()
@@ -208,6 +209,22 @@ def _write_policy_again(folder: RunFolder, config: ExperimentConfig, checkpoint:
     folder.save_policy({**identity, "state": agent.state_dict(resumable=False)})
 
 
+def _training_datasets(agent: TrainableAgent, env: HPOVectorEnv) -> list[str]:
+    """Return the keys of the datasets of all environments that an agent trains on."""
+    played = [(each.suite.tasks, each.engine.tasks.tolist()) for each in agent.environments(env)]
+    return sorted({dataset_key(tasks[index]) for tasks, indices in played for index in indices})
+
+
+def _require_held_out(agent: TrainableAgent, env: HPOVectorEnv, validation: Validation) -> None:
+    """Refuse to choose a policy by what it is trained on: partitions of two spaces may overlap."""
+    overlap = sorted(set(_training_datasets(agent, env)) & set(validation.datasets))
+    if overlap:
+        raise InvalidSettingError(
+            f"{len(overlap)} validation dataset(s) are trained on in another search space: {', '.join(overlap[:5])}"
+            f"{', ...' if len(overlap) > 5 else ''}. Set env.protocol=dataset-disjoint, or validate_every=0."
+        )
+
+
 def _train(
     config: ExperimentConfig,
     agent: TrainableAgent,
@@ -221,13 +238,7 @@ def _train(
     first, processes = is_first_process(), agent.processes
     total = int(agent.config.total_steps)
     done = agent.steps
-    datasets = sorted(
-        {
-            dataset_key(played.suite.tasks[index])
-            for played in agent.environments(env)
-            for index in played.engine.tasks.tolist()
-        }
-    )
+    datasets = _training_datasets(agent, env)
     identity = {
         "agent": config.agent_name,
         "interface": plain(asdict(agent.interface)),

@@ -9,7 +9,7 @@ import torch
 from agents.exploration import EnsembleUCB, EpsilonGreedy, Exploration, NoisyValues, Softmax, Thompson
 from agents.schedules import Schedule, make_schedule
 from agents.visit_counts import CountUCB
-from hpo_gym.errors import InvalidSettingError, require_integer, unknown_name
+from hpo_gym.errors import InvalidSettingError, require_effect, require_integer, unknown_name
 
 __all__ = ["EXPLORATIONS", "ExplorationConfig", "make_exploration"]
 
@@ -78,11 +78,9 @@ class ExplorationConfig:
         own = EXPLORATIONS[self.exploration]
         for part in fields(ExplorationConfig):
             owners = [name for name, settings in EXPLORATIONS.items() if part.name in settings]
-            if owners and part.name not in own and getattr(self, part.name) != part.default:
-                raise InvalidSettingError(
-                    f"{part.name}={getattr(self, part.name)!r} has no effect with exploration={self.exploration}. Use "
-                    f"agent.exploration={owners[0]}, or leave it out."
-                )
+            if owners and part.name not in own:
+                remedy = f"Use agent.exploration={owners[0]}"
+                require_effect(self, (part.name,), f"exploration={self.exploration}", remedy)
         require_integer("heads", self.heads, 2, "an ensemble needs two members")
         require_integer("hash_bits", self.hash_bits, 1)
         if self.hash_bits > 20:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Self
 
 from agents.group_relative import ADVANTAGES
 from agents.transfer_search import TransferSearchConfig
 from agents.trial_tokens import SCORE_SCALES
-from hpo_gym.errors import InvalidSettingError, require_integer, require_names
+from hpo_gym.errors import InvalidSettingError, require_effect, require_integer, require_names
 
 __all__ = ["PRECISIONS", "GRPOConfig", "GroupRelativeConfig"]
 
@@ -41,6 +42,9 @@ class GroupRelativeConfig:
         proposals: Configurations that the trained policy draws in every trial of an evaluation; the outcome model
             chooses one. 1: the policy alone decides, and there is no outcome model.
     """
+
+    #: Settings of the outcome model.
+    outcome_model: ClassVar[tuple[str, ...]] = ()
 
     total_steps: int = 1_000_000
     group_size: int = 16
@@ -79,6 +83,16 @@ class GroupRelativeConfig:
         for name in ("entropy", "churn_weight", "weight_decay"):
             if not 0.0 <= getattr(self, name) < float("inf"):
                 raise InvalidSettingError(f"{name}={getattr(self, name)!r} must be at least 0.")
+        if self.churn_weight == 0.0:
+            require_effect(self, ("churn_share",), "churn_weight=0", "Set agent.churn_weight=0.01")
+        if self.proposals == 1:
+            # A policy that decides alone.
+            require_effect(self, self.outcome_model, "proposals=1", "Set agent.proposals=128")
+
+    def without_outcome_model(self) -> Self:
+        """Return the configuration of the policy that decides alone."""
+        unused: dict[str, Any] = {part.name: part.default for part in fields(self) if part.name in self.outcome_model}
+        return replace(self, proposals=1, **unused)
 
 
 @dataclass(frozen=True)
@@ -98,12 +112,14 @@ class GRPOConfig(GroupRelativeConfig, TransferSearchConfig):
     The others are those of :class:`GroupRelativeConfig`.
     """
 
+    outcome_model: ClassVar[tuple[str, ...]] = tuple(part.name for part in fields(TransferSearchConfig))
+
     autoregressive: bool = True
     scores: str = "both"
     meta_features: bool = False
     candidates: int = 0
 
     def __post_init__(self) -> None:
-        GroupRelativeConfig.__post_init__(self)
         TransferSearchConfig.__post_init__(self)
+        GroupRelativeConfig.__post_init__(self)
         require_names("scores", [self.scores], SCORE_SCALES)

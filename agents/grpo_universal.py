@@ -6,6 +6,7 @@ spaces that it never saw, and an outcome model that needs no training tasks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
@@ -50,6 +51,8 @@ class UniversalGRPOConfig(GroupRelativeConfig):
 
     The others are those of :class:`~agents.grpo_config.GroupRelativeConfig`.
     """
+
+    outcome_model: ClassVar[tuple[str, ...]] = ("candidates", "neighbours", "rounds")
 
     width: int = 48
     layers: int = 2
@@ -132,7 +135,9 @@ class UniversalGRPO(GroupRelativeAgent):
         if name == env.suite.name:
             raise InvalidSettingError(f"agent.spaces holds {name!r}, which is the environment's own. Leave it out.")
         source = "synthetic" if is_synthetic(name) else "bundled"
-        other = HPOVectorEnv(env.num_envs, source, name, device=env.device, **asdict(settings))
+        engine = env.engine
+        tasks = {rule: getattr(engine, rule) for rule in ("split", "protocol", "max_tasks", "tasks_seed")}
+        other = HPOVectorEnv(env.num_envs, source, name, device=env.device, **tasks, **asdict(settings))
         other.reset(seed=self.seed)
         return other
 
@@ -144,6 +149,16 @@ class UniversalGRPO(GroupRelativeAgent):
         descriptors = history.descriptors.clone()
         descriptors[:blind, :, _TOLD:] = 0.0
         return replace(history, descriptors=descriptors)
+
+    def require_trainable(self, env: HPOVectorEnv) -> None:
+        super().require_trainable(env)
+        share, groups = self.config.hidden_descriptors, env.num_envs // self.config.group_size
+        if 0.0 < share < 1.0 and round(share * groups) in (0, groups):
+            raise InvalidSettingError(
+                f"hidden_descriptors={share!r} of {groups} group(s) is none or all of them. Set env.num_envs to "
+                f"{self.config.group_size * math.ceil(1.0 / min(share, 1.0 - share))} or more, or "
+                "agent.hidden_descriptors to 0 or 1."
+            )
 
     def get_ready(self, env: HPOVectorEnv) -> None:
         # What validation asks for on the way.

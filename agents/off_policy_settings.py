@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hpo_gym.errors import InvalidSettingError, require_integer
+from hpo_gym.errors import InvalidSettingError, require_effect, require_integer
 
 __all__ = ["OffPolicyConfig", "require_share", "require_update"]
 
@@ -66,11 +66,9 @@ class OffPolicyConfig:
             require_share(name, getattr(self, name))
         if not 0.0 < self.target_rate <= 1.0:
             raise InvalidSettingError(f"target_rate={self.target_rate!r} must lie in (0, 1].")
-        if self.priority_exponent == 0.0 and self.priority_correction != OffPolicyConfig.priority_correction:
-            raise InvalidSettingError(
-                f"priority_correction={self.priority_correction!r} has no effect with priority_exponent=0. Set "
-                "agent.priority_exponent=0.6, or leave it out."
-            )
+        if self.priority_exponent == 0.0:
+            remedy = "Set agent.priority_exponent=0.6"
+            require_effect(self, ("priority_correction",), "priority_exponent=0", remedy)
 
 
 def require_update(total_steps: int, learning_starts: int, name: str, every: int) -> None:

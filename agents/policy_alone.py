@@ -23,7 +23,7 @@ def policy_alone(agent: GroupRelativeAgent, name: str, problem: Problem | None =
         problem: What it is told of the search space before it acts, where it needs that.
     """
     saved = agent.state_dict(resumable=False)
-    alone = find_trainable(agent.name)(dataclasses.replace(agent.config, proposals=1), agent.interface, agent.seed)
+    alone = find_trainable(agent.name)(agent.config.without_outcome_model(), agent.interface, agent.seed)
     alone.load_state_dict(saved, resumable=False)
     if problem is not None:
         alone.prepare(problem)

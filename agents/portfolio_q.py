@@ -39,6 +39,8 @@ __all__ = ["PortfolioQ", "PortfolioQConfig"]
 _SAME = 1e-5
 # Differences of scores below it are not told apart.
 _LEAST_GAP = 1e-6
+# A coordinate outside of the unit cube, where no configuration is.
+_NOWHERE = 2.0
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,8 @@ class PortfolioQ(ValueAgent):
             seed=self.seed,
             after_default=env.engine.settings.start == "default",
         )
-        # Of a small space fewer differ; what is left stays random.
+        # Of a small space fewer differ; the rest are nowhere, and never legal.
+        self.points.fill_(_NOWHERE)
         self.points[: len(chosen)] = chosen.to(self.device)
         self.training_evaluations = training.evaluations
         self._index_points()
@@ -192,13 +195,14 @@ class PortfolioQ(ValueAgent):
 
     def legal(self, encoded: Tensor, mask: Tensor | None) -> Tensor:
         count, moves = self.config.candidates, len(self.config.moves)
-        free = encoded[:, :count] < 0.5
+        there = (self.points < _NOWHERE).all(1)
+        free = (encoded[:, :count] < 0.5) & there
         free &= free.cumsum(1) <= self.config.ahead
         # Without a trial there is no incumbent to move from.
         movable = (encoded[:, : count + 1] > 0.0).any(1, keepdim=True).expand(-1, moves)
         legal = torch.cat([free, movable], 1)
         again = ~legal.any(1, keepdim=True)
-        return legal | torch.cat([again.expand(-1, count), torch.zeros_like(movable)], 1)
+        return legal | torch.cat([again & there, torch.zeros_like(movable)], 1)
 
     def executed(self, actions: Tensor, observation: Observation, draws: torch.Generator) -> Tensor:
         assert isinstance(observation, dict)  # observation_kinds

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from agents.stable_baselines import require_numbers
 from agents.stable_baselines_on_policy import OnPolicyAgent, OnPolicyConfig
+from hpo_gym.errors import require_effect
 
 __all__ = ["SB3A2C", "SB3A2CConfig"]
 
@@ -36,6 +37,8 @@ class SB3A2CConfig(OnPolicyConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_numbers(self, positive=("rms_prop_eps",))
+        if not self.use_rms_prop:
+            require_effect(self, ("rms_prop_eps",), "use_rms_prop=false", "Set agent.use_rms_prop=true")
 
     def arguments(self) -> dict[str, Any]:
         own = ("use_rms_prop", "rms_prop_eps", "normalize_advantage")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from agents.stable_baselines import require_numbers
 from agents.stable_baselines_off_policy import OffPolicyAgent, OffPolicyConfig
-from hpo_gym.errors import InvalidSettingError
+from hpo_gym.errors import InvalidSettingError, require_effect
 from hpo_gym.mdp.observations import Observation
 
 __all__ = ["SB3SAC", "SB3SACConfig"]
@@ -45,6 +45,10 @@ class SB3SACConfig(OffPolicyConfig):
         require_numbers(self, positive=("ent_coef_init",))
         if self.ent_coef is not None and not self.ent_coef >= 0.0:
             raise InvalidSettingError(f"ent_coef={self.ent_coef!r} must not be negative, or None to learn it.")
+        if self.ent_coef is not None:
+            require_effect(
+                self, ("ent_coef_init", "target_entropy"), f"ent_coef={self.ent_coef!r}", "Set agent.ent_coef=null"
+            )
 
 
 class SB3SAC(OffPolicyAgent):

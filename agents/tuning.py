@@ -20,6 +20,7 @@ from agents.progress import make_console
 from agents.registry import find_agent
 from agents.successive_halving import MultiFidelityAgent
 from hpo_gym.errors import EvaluationFailedError, InvalidSettingError, require_integer
+from hpo_gym.evaluation.configurations import require_own_names
 from hpo_gym.evaluation.contender import EpisodicContender
 from hpo_gym.live.executors import ExecutorSettings
 from hpo_gym.live.live_objective import LiveObjective
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["Tuned", "tune"]
 
 _PROTOCOL = "dataset-disjoint"
+# Columns that say how a training ended.
+_ENDED = ("fidelity", "status", "seconds", "best")
 # Shares of a full training that differ by less are one.
 _DECIMALS = 4
 
@@ -173,7 +176,8 @@ class _Trials:
         self._configurations: list[dict[str, Value]] = []
         self._best, self._reached = 0, (0.0, -math.inf)
         self._metrics = [metric.name for metric in suite.surrogate.metrics]
-        self._columns = ("trial", *suite.space.names, *self._metrics, "fidelity", "status", "seconds", "best")
+        require_own_names(suite.space.names, ("trial", *self._metrics, *_ENDED))
+        self._columns = ("trial", *suite.space.names, *self._metrics, *_ENDED)
         self._output = output
         if output is not None:
             if output.exists():

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable
+from dataclasses import fields
+from typing import Any
 
 __all__ = [
     "DataError",
@@ -19,6 +21,7 @@ __all__ = [
     "SplitLeakError",
     "UnknownNameError",
     "UnsupportedOperatorError",
+    "require_effect",
     "require_integer",
     "require_names",
     "unknown_name",
@@ -96,6 +99,24 @@ def require_names(kind: str, names: Iterable[object], allowed: Collection[object
     for name in names:
         if name not in allowed:
             raise unknown_name(kind, name, allowed)
+
+
+def require_effect(config: Any, names: Collection[str], cause: str, remedy: str) -> None:
+    """Refuse settings that were changed although nothing reads them.
+
+    Args:
+        config: A dataclass whose fields have defaults.
+        names: Fields that have no effect.
+        cause: What makes it so, e.g. ``churn_weight=0``.
+        remedy: What would give them one.
+
+    Raises:
+        InvalidSettingError: Naming the first that is not its default.
+    """
+    for part in fields(config):
+        value = getattr(config, part.name)
+        if part.name in names and value != part.default:
+            raise InvalidSettingError(f"{part.name}={value!r} has no effect with {cause}. {remedy}, or leave it out.")
 
 
 def require_integer(name: str, value: object, least: int, why: str = "") -> None:

@@ -7,10 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hpo_gym.errors import HPOGymError
+from hpo_gym.errors import HPOGymError, InvalidSettingError
 from hpo_gym.sources import load_suite
 from hpo_gym.sources.ranges import range_name, save_range
 from hpo_gym.tasks.optimum import OptimumSearch, find_known_range
+from hpo_gym.tasks.unknown_range import RANGE_SOURCES, range_remedy
 
 __all__ = ["main"]
 
@@ -41,11 +42,17 @@ def _find(options: argparse.Namespace, space: str) -> None:
     # Only some sources know restrictions; those without would refuse the argument.
     more = {} if options.restriction == "default" else {"restriction": options.restriction}
     suite = load_suite(options.source, space, metric=options.metric, data_dir=options.data_dir, **more)
+    search = OptimumSearch(sobol=options.sobol)
+    if options.source not in RANGE_SOURCES and options.output is None:
+        raise InvalidSettingError(
+            f"Nobody would find the range of {options.source!r} again in the cache. "
+            f"{range_remedy(options.source, space)} Or keep it in a folder: --output."
+        )
     with Progress() as progress:
         bar = progress.add_task(space, total=1.0)
         known = find_known_range(
             suite,
-            OptimumSearch(sobol=options.sobol),
+            search,
             lambda stage, share: progress.update(bar, description=f"{space}: {stage}", completed=share),
         )
     # The suite's own name: an alias of a space must find the same file again.

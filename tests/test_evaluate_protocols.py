@@ -95,6 +95,8 @@ def test_a_policy_for_any_space_plays_a_space_that_it_never_saw(tmp_path):
     other = dataclasses.replace(trained, space="lcbench")
     records = prepare(ComparisonConfig(env=other, **given)).run().require_complete().records.frame
     assert set(records["agent"]) == {"agnostic_q", "random"} and len(records) == 2 * 5 * 8
+    cheap = ComparisonConfig(env=other, **given | {"protocol": "multi-fidelity", "allow_leak": True})
+    refused(cheap, InvalidSettingError, "trained without a choice of fidelity", "multi_fidelity=false")
 
 
 def test_settings_of_methods_are_checked_by_name():

@@ -42,6 +42,15 @@ def test_a_parquet_file_gives_the_same_table_back(records: RecordTable, tmp_path
     assert pd.read_parquet(path, columns=["trial"])["trial"].max() == 4
 
 
+def test_a_start_may_be_worse_than_the_worst_that_is_known(records: RecordTable, tmp_path: Path) -> None:
+    worse = RecordTable(records.frame.assign(regret=records.frame["regret"] + 1.67))
+    back = RecordTable.from_parquet(worse.to_parquet(tmp_path / "records.parquet"))
+    pd.testing.assert_frame_equal(back.frame, worse.frame)
+    endless = RecordTable(records.frame.assign(regret=float("inf")))
+    with pytest.raises(DataIntegrityError, match="regret"):
+        RecordTable.from_parquet(endless.to_parquet(tmp_path / "endless.parquet"))
+
+
 def test_writing_leaves_no_other_file_and_replaces_the_old_one(records: RecordTable, tmp_path: Path) -> None:
     path = tmp_path / "records.parquet"
     path.write_bytes(b"an older file")

@@ -34,7 +34,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_found_range_is_kept_and_close_to_the_known_optimum(
     own_cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert find_optima.main(["synthetic", "bbob-2d", "--sobol", "512"]) == 0
+    assert find_optima.main(["synthetic", "bbob-2d", "--sobol", "512", "--output", str(own_cache)]) == 0
     said = capsys.readouterr().out
     assert "bbob-2d: 120 tasks" in said and "512 scrambled Sobol points" in said
     assert [path.name for path in own_cache.iterdir()] == [NAME]
@@ -123,6 +123,7 @@ def test_the_command_runs_as_a_module(tmp_path: Path) -> None:
         (["synthetic", "bbob-2d", "--data-dir", "somewhere"], ["data_dir=None"]),
         (["synthetic", "bbob-2d", "--sobol", "0"], ["sobol=0", ">= 8"]),
         (["synthetic", "bbob-2d", "--sobol", "4"], ["sobol=4", ">= 8", "starts=8"]),
+        (["synthetic", "bbob-2d", "--sobol", "16"], ["bundled and yahpo", "set suite.known_range", "--output"]),
         (["bundled", "rprat"], ["'rprat'", "Did you mean 'rpart'"]),
         (["yahpo", "rbv2_rpartt"], ["'rbv2_rpartt'", "Did you mean 'rbv2_rpart'"]),
     ],

@@ -10,6 +10,9 @@ import torch
 from grpo_cases import environment, histories, with_later_trials
 
 from agents.base import Interface
+from agents.configuration import ExperimentConfig
+from agents.environments import EnvironmentConfig
+from agents.experiment import run_training
 from agents.grpo_universal import UniversalGRPO, UniversalGRPOConfig
 from agents.hyperparameter_tokens import HyperparameterTokens
 from agents.networks import seeded
@@ -197,8 +200,33 @@ def test_some_groups_see_kinds_and_nothing_else_of_hyperparameters():
     assert float(seen[:8, :, 5:].abs().sum()) == 0.0 < float(full[:8, :, 5:].abs().sum())
 
 
+def test_other_spaces_are_played_by_the_rules_of_the_environment():
+    rules = {"protocol": "per-space", "max_tasks": 5, "tasks_seed": 3, "budget": 6}
+    env = HPOVectorEnv(16, "bundled", "rpart", action="continuous", observation="history", **rules)
+    (_, other) = an_agent(env, spaces=("xgboost",)).environments(env)
+    alone = HPOVectorEnv(16, "bundled", "xgboost", action="continuous", observation="history", **rules)
+    assert other.engine.protocol == "per-space"
+    assert other.engine.tasks.tolist() == alone.engine.tasks.tolist() and len(other.engine.tasks) == 5
+
+
+def test_a_policy_is_not_chosen_by_what_another_space_trains_on(tmp_path):
+    agent = UniversalGRPOConfig(**SMALL, total_steps=96, spaces=("xgboost",), hidden_descriptors=0.5)
+    env = EnvironmentConfig(space="rpart", num_envs=16, budget=6, protocol="per-space")
+    config = ExperimentConfig(agent=agent, env=env, runs=str(tmp_path), name="leaks", validation_seeds=1)
+    with pytest.raises(
+        InvalidSettingError, match=r"validation dataset\(s\) are trained on in another .*validate_every=0"
+    ):
+        run_training(config)
+    assert not (tmp_path / "leaks").exists()
+    assert run_training(dataclasses.replace(config, validate_every=0)).finished
+
+
 def test_impossible_settings_are_refused():
-    env = synthetic()
+    env, few = synthetic(), synthetic(num_envs=4)
+    with pytest.raises(InvalidSettingError, match=r"hidden_descriptors=0\.25 of 1 group.*env\.num_envs to 16"):
+        an_agent(few, hidden_descriptors=0.25).train(few, lambda *_: True)
+    with pytest.raises(InvalidSettingError, match=r"candidates=9 has no effect with proposals=1\."):
+        UniversalGRPOConfig(proposals=1, candidates=9)
     with pytest.raises(InvalidSettingError, match=r"hidden_descriptors=2\.0"):
         UniversalGRPOConfig(hidden_descriptors=2.0)
     with pytest.raises(InvalidSettingError, match="names a space twice"):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import gymnasium as gym
@@ -42,6 +44,7 @@ from hpo_gym.tasks.datasets import dataset_key
 from hpo_gym.tasks.ref import TaskRef
 from hpo_gym.tasks.splits import side_of
 from hpo_gym.testing import EnvCase, SurrogateCase, VectorEnvCase
+from hpo_gym.testing.tiny import quadratic_suite
 
 IDS = [name for name in hpo_gym.registered_ids() if "Live" in name]
 
@@ -223,6 +226,35 @@ def test_rows_at_their_own_pace_play_the_same_episodes() -> None:
         return {row: steps[:12] for row, steps in told.items()}
 
     assert play(least=1) == play(least=3)
+
+
+def test_rows_at_their_own_pace_lose_nothing_where_one_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = AsynchronousEnv(HPOVectorEnv(4, source=quadratic_suite(), split="all", action="continuous", budget=6))
+    env.reset(seed=0)
+
+    def fail(action: torch.Tensor) -> None:
+        while env._arrived.qsize() < 3:
+            time.sleep(0.01)
+        raise RuntimeError("the disk is full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(env._rows[3], "step", fail)
+        env.send(torch.rand(4, 2))
+        with pytest.raises(RuntimeError, match="the disk is full"):
+            env.recv(least=4)
+    arrived = env.recv(least=3)
+    assert arrived.rows.tolist() == [0, 1, 2] and arrived.info["trial"].tolist() == [2, 2, 2]
+    env.send(torch.rand(1, 2), [3])
+    assert env.recv().rows.tolist() == [3]
+    env.close()
+
+
+def test_rows_at_their_own_pace_begin_where_the_environment_does() -> None:
+    start = MappingProxyType({"momentum": 0.5})
+    rules = {"split": "all", "action": "continuous", "start": "fixed", "start_configuration": start}
+    with AsynchronousEnv(HPOVectorEnv(2, source=quadratic_suite(), **rules)) as env:
+        env.reset(seed=0)
+        assert [each.engine.settings.start_configuration for each in env._rows] == [start, start]
 
 
 def test_rows_at_their_own_pace_refuse_what_cannot_be() -> None:

@@ -25,7 +25,7 @@ from hpo_gym.live.models import FAMILIES, Fit
 from hpo_gym.live.presets import GRPOFORMER_FAMILIES, PRESETS, preset_space
 from hpo_gym.live.scoring import DEFAULT_METRICS, SCORES
 from hpo_gym.live.torch_models import Dropout, make_cnn, make_network_model
-from hpo_gym.live.validation import make_splits, nested_order, subsample
+from hpo_gym.live.validation import beginning_with, make_splits, nested_order, subsample
 from hpo_gym.seeding import generator
 from hpo_gym.spaces import Column, SpaceSpec
 
@@ -416,6 +416,15 @@ def test_calls_are_checked() -> None:
     with pytest.raises(InvalidSettingError, match="needs images"):
         cnn = preset_objective("torch_cnn", "sklearn:iris")
         cnn(default(cnn))
+
+
+@pytest.mark.parametrize("data", ["sklearn:iris", "sklearn:wine"])
+def test_a_model_that_is_calibrated_has_rows_of_every_class_to_do_it_with(data: str) -> None:
+    cheap = preset_objective("svm", data, metrics=("roc_auc",), validation=Validation(test_share=0.1))
+    scores = [cheap({"C": 1.0, "gamma": 0.1}, share) for share in (0.01, 0.05, 0.1, 1.0)]
+    assert all(0.5 < each["roc_auc"] <= 1.0 for each in scores) and scores[0] != scores[-1]
+    labels = np.array([2, 0, 1, 0, 0, 1, 2, 1, 1])
+    assert [beginning_with(labels, rows) for rows in (1, 2, 3, 4)] == [3, 7, 8, 9]
 
 
 def test_own_models_are_checked() -> None:

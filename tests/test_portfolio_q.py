@@ -14,6 +14,7 @@ from agents.problem import Problem
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError
 from hpo_gym.seeding import generator
+from hpo_gym.sources import load_suite
 from hpo_gym.testing.tiny import conditional_suite, quadratic_suite
 
 FOUR = PortfolioQConfig(candidates=4, moves=(0.05, 0.3), ahead=4)
@@ -69,6 +70,29 @@ def test_a_candidate_is_tried_once_and_moves_need_an_incumbent():
         assert limited.legal(encoded, None)[2].tolist() == free, "the first of the list that are left"
     alone = make(environment(), dataclasses.replace(FOUR, moves=()))
     assert alone.legal(encoded, None)[[0, 3]].all(), "all may be tried again where there is nothing else"
+
+
+def test_of_a_small_space_every_configuration_is_tried_once(tmp_path):
+    draws = generator(0, "scores")
+    grid = [(f"d{task}", a, b) for task in range(8) for a in "xyz" for b in "pqrs"]
+    lines = [",".join([*row, f"{float(torch.rand((), generator=draws)):.3f}"]) for row in grid]
+    table = tmp_path / "runs.csv"
+    table.write_text("\n".join(["dataset,a,b,accuracy", *lines]) + "\n")
+    suite = load_suite("runs", table, task_column="dataset", hyperparameters=["a", "b"], metrics=["accuracy"])
+    env = environment(8, lambda: suite, budget=14, reward_scale="none")
+    config = PortfolioQConfig(candidates=16, drawn=64, total_steps=600, learning_starts=200, batch_size=32, moves=())
+    agent = PortfolioQ(config, Interface.of(env))
+    env.reset(seed=0)
+    agent.train(env, lambda *_: False)
+    observation, _ = env.reset(seed=1)
+    tried = [{tuple(row)} for row in env.state.u.tolist()]
+    for _ in range(11):
+        observation, *_ = env.step(agent.act(observation, None, generator(0, "test")))
+        for row, one in zip(env.state.u.tolist(), tried, strict=True):
+            one.add(tuple(row))
+    # The start is one of the twelve, and no candidate.
+    assert [len(one) for one in tried] == [12] * 8
+    assert bool(agent.legal(agent.encode(observation), None)[:, :11].any()), "they may be tried again"
 
 
 @pytest.mark.parametrize("suite", [quadratic_suite, conditional_suite])

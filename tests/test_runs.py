@@ -12,6 +12,7 @@ import torch
 
 import hpo_gym
 from hpo_gym.errors import DataIntegrityError, DataMissingError, InvalidSettingError, UnknownNameError
+from hpo_gym.evaluation import CellStore, Contender, Rules, evaluate_all
 from hpo_gym.fitting.runs import RunFitSettings
 from hpo_gym.sources import load_suite
 from hpo_gym.surrogates.compact import CompactArchitecture
@@ -116,6 +117,64 @@ def test_a_fit_is_kept_and_found_again(ragged, tmp_path):
     assert again.spec.provenance["quality"] == first.spec.provenance["quality"]
 
 
+def test_a_damaged_fit_is_made_again(ragged, tmp_path):
+    first = load_suite("runs", str(ragged), **COLUMNS, settings=TINY)
+    (folder,) = (tmp_path / "cache" / "runs").iterdir()
+    whole = (folder / "fit.safetensors").read_bytes()
+    (folder / "fit.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    again = load_suite("runs", str(ragged), **COLUMNS, settings=TINY)
+    assert (folder / "fit.safetensors").read_bytes() == whole
+    u = first.space.sample(8, torch.Generator().manual_seed(1))
+    task, active = torch.arange(8) % 4, torch.ones_like(u, dtype=torch.bool)
+    assert torch.equal(first.evaluate(task, u, active).metrics, again.evaluate(task, u, active).metrics)
+
+
+def test_what_is_measured_is_part_of_what_episodes_are_kept_under(shared, tmp_path):
+    def act(seen, mask, draws):
+        return torch.rand((len(seen), 3), generator=draws)
+
+    uniform = Contender("uniform", "", "continuous", "flat", act)
+    rules = Rules(split="all", seeds=1, budget=4)
+    changes = ({}, {"minimize": ["accuracy"]}, {"cost_metric": "seconds"})
+    suites = [load_suite("runs", str(shared), **COLUMNS, **change) for change in changes]
+    with CellStore(tmp_path / "cells.sqlite") as store:
+        played = [evaluate_all([uniform], suite, rules, store=store) for suite in suites]
+        assert [each.reused for each in played] == [0, 0, 0]
+        assert evaluate_all([uniform], suites[1], rules, store=store).reused == 4
+    # The first trial is the default everywhere, the best of the one being the worst of the other.
+    firsts = [each.records.frame[each.records.frame["trial"] == 1] for each in played]
+    regrets = [each["regret"].to_numpy() for each in firsts]
+    assert (regrets[0] + regrets[1] == pytest.approx(1.0, abs=1e-5)) and played[2].records.frame[
+        "seconds"
+    ].notna().all()
+    envs = [gym.make_vec("HPO-OpenMLContinuous-v0", source=each, split="all", num_envs=2) for each in suites]
+    for env in envs:
+        env.reset(seed=0)
+    with pytest.raises(InvalidSettingError, match="data"):
+        envs[1].unwrapped.load_state_dict(envs[0].unwrapped.state_dict())
+
+
+@pytest.mark.parametrize("name", ["seed", "trial", "task"])
+def test_a_hyperparameter_that_is_called_like_a_column_of_the_results_is_refused(shared, name):
+    suite = load_suite("runs", str(shared), **COLUMNS, rename={"depth": name})
+    walk = Contender("walk", "", "continuous", "flat", lambda seen, mask, draws: torch.rand(len(seen), 3))
+    with pytest.raises(InvalidSettingError, match=rf"hyperparameter '{name}' is called like another column.*rename"):
+        evaluate_all([walk], suite, Rules(split="all", seeds=1, budget=4))
+
+
+def test_names_that_are_no_hyperparameters_or_not_one_are_refused(shared, tmp_path):
+    with pytest.raises(UnknownNameError, match=r"hyperparameter to rename 'dept'.*Did you mean 'depth'"):
+        load_suite("runs", str(shared), **COLUMNS, rename={"dept": "levels"})
+    twice = tmp_path / "twice.csv"
+    twice.write_text(shared.read_text().replace("data,rate,depth,kind", "data,rate,rate,kind", 1))
+    with pytest.raises(DataIntegrityError, match="two columns are called 'rate'"):
+        load_suite("runs", str(twice), **{**COLUMNS, "hyperparameters": ["rate", "kind"]})
+    unnamed = tmp_path / "unnamed.arff"
+    unnamed.write_text("@RELATION runs\n@ATTRIBUTE\n@DATA\n1\n")
+    with pytest.raises(DataIntegrityError, match="names no attribute"):
+        load_suite("runs", str(unnamed), **COLUMNS)
+
+
 def test_a_minimised_metric_scores_best_when_smallest(shared):
     suite = load_suite("runs", str(shared), **COLUMNS, metric="seconds", minimize=["seconds"])
     u = suite.space.from_dicts([{"rate": 1e-2, "depth": d, "kind": "a"} for d in (1, 6)])
@@ -146,7 +205,11 @@ def test_parquet_and_arff_read_like_csv(shared, tmp_path, ending):
         pandas.read_csv(shared).to_parquet(path)
     else:
         kinds = ["NUMERIC", "NUMERIC", "NUMERIC", "{a, b}", "NUMERIC", "NUMERIC"]
-        attributes = [f"@ATTRIBUTE {name} {kind}" for name, kind in zip(header, kinds, strict=True)]
+        # Blanks, tabs and quotes, as files have them.
+        forms = itertools.cycle(
+            ["@ATTRIBUTE {} {}", "@attribute\t{}\t{}", "@attribute '{}' {}", '@ATTRIBUTE  "{}"\t{}']
+        )
+        attributes = [form.format(name, kind) for form, name, kind in zip(forms, header, kinds, strict=False)]
         lines = ["% runs", "@RELATION runs", *attributes, "@DATA", *(",".join(row) for row in rows)]
         path.write_text("\n".join(lines))
     first, second = (load_suite("runs", str(p), **COLUMNS) for p in (shared, path))

@@ -346,3 +346,10 @@ def test_the_agents_do_not_import_their_library_before_they_are_made():
     script += "assert not {'stable_baselines3', 'sb3_contrib'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_setting_that_nothing_reads_is_refused():
+    with pytest.raises(InvalidSettingError, match=r"target_entropy=-9\.0 has no effect with ent_coef=0\.1"):
+        CLASSES["sb3_sac"][1](ent_coef=0.1, target_entropy=-9.0)
+    with pytest.raises(InvalidSettingError, match=r"rms_prop_eps=0\.3 has no effect with use_rms_prop=false"):
+        CLASSES["sb3_a2c"][1](use_rms_prop=False, rms_prop_eps=0.3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from operator import index
 from types import TracebackType
 from typing import Any
@@ -70,7 +70,9 @@ class AsynchronousEnv:
             )
         engine = template.engine
         arguments: dict[str, Any] = {"split": engine.split, "protocol": engine.protocol, "device": engine.device}
-        arguments |= {"max_tasks": engine.max_tasks, "tasks_seed": engine.tasks_seed, **asdict(engine.settings)}
+        arguments |= {"max_tasks": engine.max_tasks, "tasks_seed": engine.tasks_seed}
+        # No copies: a start_configuration may be any mapping.
+        arguments |= {each.name: getattr(engine.settings, each.name) for each in fields(engine.settings)}
         self.num_envs = template.num_envs
         self.suite, self.device = template.suite, template.device
         self.single_observation_space = template.single_observation_space
@@ -134,6 +136,7 @@ class AsynchronousEnv:
 
         Raises:
             InvalidSettingError: If fewer rows than that are under way.
+            BaseException: What the step of a row raised; the others are returned by the next call.
         """
         require_integer("least", least, 1)
         if least > len(self._under_way):
@@ -145,6 +148,10 @@ class AsynchronousEnv:
         while len(results) < least or not self._arrived.empty():
             row, result = self._next()
             if isinstance(result, BaseException):
+                # What other rows have done is not lost: the next call returns it.
+                for finished in results.items():
+                    self._under_way.add(finished[0])
+                    self._arrived.put(finished)
                 raise result
             results[row] = result
         ordered = [results[row] for row in sorted(results)]

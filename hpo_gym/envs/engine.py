@@ -140,6 +140,11 @@ class EpisodeEngine:
         require_names("reset option", options, RESET_OPTIONS)
         task = self._choose_tasks(batch, draws, options)
         start = options.get("start")
+        if start is not None and self.settings.start == "none":
+            raise InvalidSettingError(
+                "options['start'] names a first configuration, but with start='none' none is evaluated at reset. Leave "
+                "one of them out."
+            )
         return self.dynamics.begin(task, draws, None if start is None else self._start(start, batch))
 
     def _choose_tasks(self, batch: int, draws: torch.Generator, options: Mapping[str, Any]) -> Tensor:
@@ -220,6 +225,9 @@ class EpisodeEngine:
         parts = {
             "tasks": [str(task) for task in suite.tasks],
             "space": repr(suite.space.spec),
+            "measured": suite.measured_facts,
+            # A table of runs may be looked up, or fitted.
+            "mode": provenance.get("mode"),
             "lower": suite.lower,
             "upper": suite.upper,
             # Not the tensors: what is computed from the same files may differ in the last bit elsewhere. Nor pickles of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +16,24 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-__all__ = ["ConfigurationTable"]
+__all__ = ["ConfigurationTable", "require_own_names"]
 
 _KEYS = ("agent", "run", "source", "space", "task", "seed", "trial")
 _ATTRIBUTE = "hyperparameters"
+
+
+def require_own_names(hyperparameters: Iterable[str], columns: Collection[str] = _KEYS) -> None:
+    """Refuse hyperparameters that are called like another column of the table that they are written to.
+
+    Raises:
+        InvalidSettingError: Naming the first.
+    """
+    for name in hyperparameters:
+        if name in columns:
+            raise InvalidSettingError(
+                f"The hyperparameter {name!r} is called like another column of the results ({', '.join(columns)}). "
+                "Give it another name; in a table of runs: source_options={'rename': {...}}."
+            )
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hpo_gym.errors import InvalidSettingError, unknown_name
 from hpo_gym.evaluation.layout import check_trial
 from hpo_gym.evaluation.records import RecordTable
+from hpo_gym.tasks.unknown_range import range_remedy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -108,10 +109,9 @@ def regret_curves(records: RecordTable) -> RegretCurves:
     if unknown.any():
         source, space = frame.loc[unknown, ["source", "space"]].iloc[0]
         raise InvalidSettingError(
-            f"Regret on {source}:{space} is NaN: the range of its tasks is not known. Find and cache it once with "
-            f"`python -m hpo_gym.find_optima {source} {space}`, and evaluate again. Where the environments were "
-            "asked for a metric, a restriction or a data_dir, the command needs the same: --metric, --restriction, "
-            "--data-dir."
+            f"Regret on {source}:{space} is NaN: the range of its tasks is not known. {range_remedy(source, space)} "
+            "A metric or restriction that the environments were asked for belongs to the range, too (--metric, "
+            "--restriction). Then evaluate again."
         )
     episodes = layout.by_agent(regret)
     names = [agent for agent, _ in layout.contenders]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hpo_gym.envs.engine import EpisodeEngine
 from hpo_gym.errors import InvalidSettingError, require_integer
+from hpo_gym.evaluation.configurations import require_own_names
 from hpo_gym.evaluation.contender import Act, AnyContender, EpisodicContender
 from hpo_gym.mdp import EpisodeSettings, EpisodeState
 from hpo_gym.mdp.actions import GridStep
@@ -144,6 +145,7 @@ class Stage:
                 f"{rules.initial_points} shared configurations. Use initial_points=0, or an agent with continuous "
                 "actions."
             )
+        require_own_names(suite.space.names)
         self.contender, self.rules = contender, rules
         self.engine = EpisodeEngine(
             source=suite,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -101,8 +102,9 @@ class RecordTable:
         frame = self.frame
         wrong = [name for name in _TEXT if frame[name].isna().any()]
         wrong += [name for name in ("score", "incumbent") if not frame[name].between(0.0, 1.0).all()]
-        # The best that is known of a task may be beaten a little.
-        wrong += [] if (frame["regret"].isna() | frame["regret"].between(-1.0, 1.0 + 1e-6)).all() else ["regret"]
+        # The best that is known of a task may be beaten a little; a start may be worse than the worst that is known.
+        known = frame["regret"].isna() | (frame["regret"].ge(-1.0) & frame["regret"].lt(math.inf))
+        wrong += [] if known.all() else ["regret"]
         wrong += [] if (frame["spent"].gt(0.0) & frame["spent"].le(frame["trial"] + 1e-3)).all() else ["spent"]
         if wrong:
             raise InvalidSettingError(f"Values of {', '.join(wrong)} are missing or outside their range.")

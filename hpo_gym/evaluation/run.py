@@ -215,6 +215,7 @@ def _identity(suite: TaskSuite, rules: Rules) -> dict[str, Any]:
         "rules": chosen,
         "source": suite.spec.source,
         "metric": suite.spec.metric,
+        "measured": suite.measured_facts,
         "tasks": [str(task) for task in suite.tasks],
         "space": repr(suite.space.spec),
         "data": content_digest(sorted(suite.named_buffers()) + sorted(suite.named_parameters())),

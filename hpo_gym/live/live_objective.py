@@ -28,7 +28,7 @@ from hpo_gym.live.scoring import (
     score_model,
 )
 from hpo_gym.live.user_model import UserModel
-from hpo_gym.live.validation import Splits, Validation, make_splits, subsample
+from hpo_gym.live.validation import Splits, Validation, beginning_with, make_splits, subsample
 from hpo_gym.seeding import stream_seed
 from hpo_gym.spaces.spec import SpaceSpec, Value
 from hpo_gym.threads import one_thread
@@ -236,6 +236,11 @@ class LiveObjective:
         split = splits.folds[fold]
         # Fewer rows than classes, or a class without a row, is no smaller training but another problem.
         least = max(2, 2 * len(table.classes))
+        model = find_family(self.model) if isinstance(self.model, str) else self.model
+        probabilities = any(SCORES[name].probabilities for name in names)
+        folds = 0 if isinstance(model, UserModel) else model.calibration_folds
+        if folds and probabilities and table.classes:
+            least = max(least, beginning_with(table.target[split.train], folds))
         train = subsample(split.train, self.subsample * (share if by_rows else 1.0), least)
         iterations = max(1, round(self._full_iterations * (1.0 if by_rows else share)))
         if self.preprocess:
@@ -252,16 +257,15 @@ class LiveObjective:
             classes=len(table.classes),
             iterations=iterations,
             seed=seed,
-            probabilities=any(SCORES[name].probabilities for name in names),
+            probabilities=probabilities,
             # One-hot coded columns are no pixels.
             image=None if table.categorical else table.image,
         )
-        build = find_family(self.model).build if isinstance(self.model, str) else self.model.build
-        model = build(configuration, fit)
-        model.fit(features, table.target[train])
-        scores = score_model(model, held, table.target[split.validation], names)
+        fitted = model.build(configuration, fit)
+        fitted.fit(features, table.target[train])
+        scores = score_model(fitted, held, table.target[split.validation], names)
         if len(test):
-            tested = score_model(model, test, table.target[splits.test], names)
+            tested = score_model(fitted, test, table.target[splits.test], names)
             scores |= {f"{TEST_PREFIX}{name}": value for name, value in tested.items()}
         return scores
 

@@ -24,6 +24,7 @@ Configuration = Mapping[str, Value]
 # HPOBench's ensembles have up to 2,000 trees; GRPOformer's code sets 128, and 100 epochs.
 _TREES = 128
 _EPOCHS = 100
+_SVM_FOLDS = 3
 _MOST_SEED = 2**32
 
 
@@ -73,6 +74,7 @@ class ModelFamily:
         iterations: Trees, rounds or epochs of a full training; 0: a model without such.
         library: The module that it needs.
         images: Whether it needs images.
+        calibration_folds: Folds that probabilities are learned by: so many rows of every class they need; 0: none.
     """
 
     name: str
@@ -80,6 +82,7 @@ class ModelFamily:
     iterations: int = 0
     library: str = "sklearn"
     images: bool = False
+    calibration_folds: int = 0
 
 
 def find_family(name: str) -> ModelFamily:
@@ -111,8 +114,8 @@ def _svm(configuration: Configuration, fit: Fit) -> Any:
     if not fit.classification:
         return _scaled(SVR(**configuration))
     model = SVC(**configuration, random_state=fit.seed)
-    # Platt scaling over three folds; SVC's own is deprecated.
-    return CalibratedClassifierCV(model, ensemble=False, cv=3) if fit.probabilities else model
+    # Platt scaling; SVC's own is deprecated.
+    return CalibratedClassifierCV(model, ensemble=False, cv=_SVM_FOLDS) if fit.probabilities else model
 
 
 def _rf(configuration: Configuration, fit: Fit) -> Any:
@@ -222,7 +225,7 @@ FAMILIES: Mapping[str, ModelFamily] = MappingProxyType(
         family.name: family
         for family in (
             ModelFamily("xgb", _xgb, _TREES, "xgboost"),
-            ModelFamily("svm", _svm),
+            ModelFamily("svm", _svm, calibration_folds=_SVM_FOLDS),
             ModelFamily("nn", _nn, _EPOCHS),
             ModelFamily("lr", _lr, _EPOCHS),
             ModelFamily("rf", _rf, _TREES),

@@ -95,7 +95,8 @@ class UserModel:
         if not hasattr(made, "get_params"):
             return made
         # A function may make what has a seed without asking for one; one that it has given stays.
-        left = {name: fit.seed for name, value in made.get_params(deep=True).items() if _is_seed(name) and value is None}
+        parameters = made.get_params(deep=True).items()
+        left = {name: fit.seed for name, value in parameters if _is_seed(name) and value is None}
         return made.set_params(**left) if left else made
 
 

@@ -215,6 +215,17 @@ def nested_order(labels: NDArray[Any] | None, count: int, seed: int, fold: int) 
     return np.argsort(key, kind="stable")
 
 
+def beginning_with(labels: NDArray[Any], rows: int) -> int:
+    """Return how long a beginning holds so many rows of every class, or all of a class that has fewer.
+
+    Args:
+        labels: Class numbers in the order of :func:`nested_order`.
+        rows: Of every class, at least 1.
+    """
+    places = (np.flatnonzero(labels == label) for label in np.unique(labels))
+    return 1 + max(int(each[: min(rows, len(each))][-1]) for each in places)
+
+
 def subsample(train: Rows, share: float, least: int) -> Rows:
     """Return the first ``share`` of ordered training rows, at least ``least`` of them.
 

@@ -60,7 +60,8 @@ def load_live(
         seconds: Most wall time of a training, > 0.
         memory: Most resident memory of a training in megabytes, at least 64.
         seed: Of every training, at least 0.
-        validation: Fields of :class:`hpo_gym.live.validation.Validation`; ``None``: a holdout.
+        validation: Fields of :class:`hpo_gym.live.validation.Validation`; ``None``: a holdout, and half of the
+            rows for a family of the embedded surfaces, as :func:`hpo_gym.live.embedded_suite.embedded_suite` has it.
         fidelity, iterations, subsample, preprocess: See :class:`hpo_gym.live.live_objective.LiveObjective`.
 
     Raises:
@@ -78,14 +79,14 @@ def load_live(
 
     refuse_data_dir("live", data_dir)
     settings = ExecutorSettings(executor, workers, scheduler, Limits(seconds, memory))
-    validated = settings_of(Validation, "validation", validation)
+    validated = None if validation is None else settings_of(Validation, "validation", validation)
     common: dict[str, Any] = {"protocol": protocol, "executor": settings, "seed": seed, "notes": (MEASURED,)}
     if space is not None and space in EMBEDDED_FAMILIES:
         own = {"metric": metric, "fidelity": fidelity, "iterations": iterations, "preprocess": preprocess}
         return _embedded(space, own, _names(datasets, False), subsample, validated, common)
     family = find_family(space or DEFAULT_SPACE)
     chosen: dict[str, Any] = {
-        "validation": validated,
+        "validation": validated or Validation(),
         "fidelity": fidelity,
         "iterations": iterations,
         "subsample": subsample,
@@ -102,7 +103,7 @@ def _embedded(
     own: Mapping[str, Any],
     names: Sequence[str],
     subsample: float,
-    validation: Validation,
+    validation: Validation | None,
     common: Mapping[str, Any],
 ) -> TaskSuite:
     """Return the suite of a family that decides some arguments itself, of which none may be given."""

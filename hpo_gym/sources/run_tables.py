@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import math
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ __all__ = ["RunTable", "read_run_table"]
 # A positive numeric column gets a log scale when its values span more than these decades.
 _LOG_DECADES = 2.5
 _MISSING = ("", "?", "nan", "NaN", "NA", "null")
+
+_ATTRIBUTE = re.compile(r"@attribute\s+('[^']*'|\"[^\"]*\"|\S+)", re.IGNORECASE)
 
 # Values are kept in single precision: a larger one would become infinite there.
 _LARGEST = torch.finfo(torch.float32).max
@@ -108,6 +111,7 @@ def read_run_table(
     if not path.exists():
         raise DataMissingError(f"There is no run table {path}. Give the path of a CSV, Parquet or ARFF file.")
     columns = _read(path)
+    require_names("hyperparameter to rename", rename or (), hyperparameters)
     require_names(f"column of {path.name}", (task_column, *hyperparameters, *metrics, *(log or ())), columns)
     for name in metrics:
         columns[name] = [cell if _finite(cell) else "" for cell in columns[name]]
@@ -174,11 +178,14 @@ def _read(path: Path) -> dict[str, list[str]]:
 def _text_columns(rows: list[list[str]], path: Path) -> dict[str, list[str]]:
     if not rows:
         raise ValueError("the file is empty")
-    header, body = rows[0], [row for row in rows[1:] if row]
+    header, body = [name.strip() for name in rows[0]], [row for row in rows[1:] if row]
+    twice = next((name for name in header if header.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"two columns are called {twice!r}")
     for number, row in enumerate(body, start=2):
         if len(row) != len(header):
             raise ValueError(f"row {number} has {len(row)} cells, the header {len(header)}")
-    return {name.strip(): [row[index].strip() for row in body] for index, name in enumerate(header)}
+    return {name: [row[index].strip() for row in body] for index, name in enumerate(header)}
 
 
 def _read_arff(path: Path) -> dict[str, list[str]]:
@@ -193,7 +200,10 @@ def _read_arff(path: Path) -> dict[str, list[str]]:
             if reading:
                 rows.append(next(csv.reader([text], quotechar="'", skipinitialspace=True)))
             elif text.lower().startswith("@attribute"):
-                names.append(next(csv.reader([text], delimiter=" ", quotechar="'", skipinitialspace=True))[1])
+                named = _ATTRIBUTE.match(text)
+                if named is None:
+                    raise ValueError(f"{text!r} names no attribute")
+                names.append(named[1].strip("'\""))
             elif text.lower().startswith("@data"):
                 reading = True
     if not names or not reading:

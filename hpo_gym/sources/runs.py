@@ -8,7 +8,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from numbers import Real
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from hpo_gym.errors import DataMissingError, InvalidSettingError, require_names, unknown_name
+from hpo_gym.errors import DataIntegrityError, DataMissingError, InvalidSettingError, require_names, unknown_name
 from hpo_gym.fitting.runs import RunFitSettings, cross_validate, fit_runs
 from hpo_gym.sources.bundle_files import bundled_spaces, read_bundle, sha256, write_bundle
 from hpo_gym.sources.run_tables import RunTable, read_run_table
@@ -224,9 +224,11 @@ def _fit(
 ) -> tuple[Surrogate, dict[str, Any]]:
     """Return the fitted ensemble and its quality, from the cache where they are there."""
     folder = None if key is None else cache_folder() / "runs" / key
-    if folder is not None and "fit" in bundled_spaces(folder):
-        header, tensors = read_bundle("fit", folder)
-        return FittedSurrogate.from_state(table.spec, header["network"], tensors), header["quality"]
+    # A fit that is damaged is made again: it can be, from the table.
+    with suppress(DataIntegrityError, DataMissingError):
+        if folder is not None and "fit" in bundled_spaces(folder):
+            header, tensors = read_bundle("fit", folder)
+            return FittedSurrogate.from_state(table.spec, header["network"], tensors), header["quality"]
     column, stages = list(table.metrics).index(main), settings.folds + 1
     doing = f"fitting {settings.members} networks to {len(table.task)} rows of {name}, {settings.folds}-fold validated"
     with _progress(doing, "not kept: cache=False" if folder is None else f"kept in {folder}") as report:

@@ -215,7 +215,9 @@ def _corrected(tables: _Tables, published: Mapping[str, str]) -> tuple[dict[str,
     for identities in tables.identities.values():
         for identity in identities:
             found[tables.key(identity)].add(published[tables.tasks[identity]])
-    sides = {key: next(side for side in ("train", "val", "test") if side in each) for key, each in found.items()}
+    sides: dict[str, str] = {
+        key: next(side for side in ("train", "val", "test") if side in each) for key, each in found.items()
+    }
     left: dict[str, list[str]] = {}
     for space, identities in tables.identities.items():
         keys = {tables.key(each) for each in identities if published[tables.tasks[each]] != sides[tables.key(each)]}

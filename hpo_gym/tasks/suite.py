@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ from hpo_gym.errors import InvalidSettingError, unknown_name
 from hpo_gym.spaces import SearchSpace
 from hpo_gym.surrogates.base import Fidelity, MeasuredSurrogate, Metric, Surrogate
 from hpo_gym.tasks.ref import TaskRef
+from hpo_gym.tasks.unknown_range import range_remedy
 
 __all__ = ["Evaluation", "KnownRange", "SuiteSpec", "TaskSuite"]
 
@@ -179,6 +180,13 @@ class TaskSuite(nn.Module):
         return self.surrogate.metrics[self.metric_column]
 
     @property
+    def measured_facts(self) -> dict[str, Any]:
+        """What is measured, and in which direction it is good: plain values, for fingerprints."""
+        fidelity = None if self.fidelity is None else asdict(self.fidelity)
+        metrics = [asdict(metric) for metric in self.surrogate.metrics]
+        return {"metrics": metrics, "cost": self.spec.cost_metric, "fidelity": fidelity}
+
+    @property
     def fidelity(self) -> Fidelity | None:
         """The fidelity that may be asked for, or ``None``."""
         return self.surrogate.fidelity
@@ -290,18 +298,9 @@ class TaskSuite(nn.Module):
         """
         if self.known_range is None:
             source, metric = self.spec.source, self.metric.name
-            remedy = (
-                "`python -m hpo_gym.find_optima` keeps ranges of bundled and yahpo suites only: set suite.known_range "
-                "= hpo_gym.tasks.optimum.find_known_range(suite) and give the environment source=suite."
-            )
-            if source in ("bundled", "yahpo"):
-                restriction = self.spec.provenance.get("restriction", "default")
-                more = "" if restriction == "default" else f" --restriction {restriction}"
-                remedy = (
-                    "Find and cache them once with "
-                    f"`python -m hpo_gym.find_optima {source} {self.name} --metric {metric}{more}`; "
-                    "add --data-dir if you gave data_dir."
-                )
+            restriction = self.spec.provenance.get("restriction", "default")
+            more = "" if restriction == "default" else f" --restriction {restriction}"
+            remedy = range_remedy(source, f"{self.name} --metric {metric}{more}")
             raise InvalidSettingError(
                 f"The optimum and range of the tasks of {source}:{self.name} are not known for metric "
                 f"{metric!r}, so regret is undefined. {remedy}"

@@ -25,7 +25,7 @@ ALONE, TRANSFER = "grpo_alone", "transfer_gp"
 _SHOWN = (2, 5, 10, 20, 30, 50, 100)
 _TESTED = (10, 100)
 _OURS = (NAME, ALONE, TRANSFER)
-_FIGURE = ("random", "portfolio", "tpe", "gp", "cmaes")
+_FIGURE = ("random", "portfolio", "tpe", "gp", "portfolio_gp")
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,20 @@ def measure(live: LiveSurrogate, task: list[int], x: list[float], share: list[fl
     return live.measure(torch.tensor(task), u, torch.ones_like(u, dtype=torch.bool), part)
 
 
+def test_what_somebody_else_began_and_gave_up_is_measured_all_the_same() -> None:
+    slow = objectives.sleeps(1.0)
+    live = LiveSurrogate(one_column(), [slow], METRICS, ExecutorSettings(workers=1, limits=LIMITS))
+    found: list[Any] = []
+    waiting = threading.Thread(target=lambda: found.append(measure(live, [0, 0], [0.9, 0.1])))
+    waiting.start()
+    while len(live.cache._running) < 2:
+        time.sleep(0.001)
+    # The one worker is at the first, so that nobody has begun the second.
+    assert list(live.cache._running.values())[1].cancel()
+    waiting.join(timeout=60.0)
+    assert [STATUSES[code] for code in found[0].status.tolist()] == ["ok", "ok"]
+
+
 def test_calls_are_made_in_other_processes(pool: WorkerPool) -> None:
     def where(*_: Any) -> dict[str, float]:
         return {"pid": float(os.getpid()), "parent": float(os.getppid())}

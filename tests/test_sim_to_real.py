@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -197,5 +198,7 @@ def test_the_live_source_offers_the_families() -> None:
     suite = load_suite("live", "adaboost", subsample=0.5)
     assert suite.spec.metric == "predictive_accuracy"
     assert suite.num_tasks == 4
+    trained = pickle.loads(suite.surrogate._objectives[0]).objective
+    assert trained.validation == Validation("holdout", share=0.5, test_share=0.0), "nobody reads a test score"
     with pytest.raises(InvalidSettingError, match="iterations=3"):
         load_suite("live", "adaboost", iterations=3)

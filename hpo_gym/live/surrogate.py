@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import is_dataclass
 from typing import Any, Protocol
 
@@ -153,7 +153,7 @@ class LiveSurrogate(MeasuredSurrogate):
         try:
             for (question, configuration), legal in zip(asked, self._decoder.legal(u), strict=True):
                 answers.append(self._ask(question, configuration) if legal else _FORBIDDEN)
-            measurements = [self._wait(answer) for answer in answers]
+            measurements = [self._wait(answer, *each) for answer, each in zip(answers, asked, strict=True)]
         except BaseException:
             # Nobody waits any more, whether for an interruption or a broken cluster.
             for answer in answers:
@@ -189,12 +189,21 @@ class LiveSurrogate(MeasuredSurrogate):
         self.failures.append(found)
         _log.log(level, "%s with %s: %s", found.status, dict(configuration), found.message)
 
-    def _wait(self, answer: Measurement | Future[Measurement]) -> Measurement:
+    def _wait(
+        self,
+        answer: Measurement | Future[Measurement],
+        question: Question,
+        configuration: dict[str, Value],
+        anew: bool = True,
+    ) -> Measurement:
         try:
             return checked(answer.result() if isinstance(answer, Future) else answer, self._names)
         except EvaluationFailedError:
             raise
         except Exception as error:  # of whatever cluster: it is told in full
+            if anew and isinstance(error, CancelledError):
+                # Somebody else had begun it, and waits no more.
+                return self._wait(self._ask(question, configuration), question, configuration, anew=False)
             raise EvaluationFailedError(
                 f"executor={self.executor.kind!r} failed ({type(error).__name__}: {error}). Nothing was measured: see "
                 "to the cluster, or use executor='local'."

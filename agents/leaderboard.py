@@ -2,20 +2,22 @@
 
 It may be stopped at any time, and goes on where it stopped; what was played before is not played again: repetitions
 that ``docs/leaderboard/`` has are added to, and only ``--anew`` plays them again. ``--page`` only writes the page anew
-from these files; ``--boards``, ``--agents`` and ``--seeds`` do a part of the work.
+from these files; ``--boards``, ``--agents`` and ``--seeds`` do a part of the work. ``--seconds`` plays one repetition
+of what is there once more, in one process, and only keeps what choosing took: for a machine that does nothing else.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from agents.comparison import ComparisonConfig, prepare
 from agents.environments import EnvironmentConfig
-from agents.leaderboard_page import BoardResults, add_results, kept_repetitions, write_page
+from agents.leaderboard_page import BoardResults, add_results, kept_repetitions, set_seconds, write_page
 from agents.progress import EvaluationDisplay, make_console
 from agents.study_command import with_exit_status
 from agents.versions import versions
@@ -154,6 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--agents", nargs="+", metavar="NAME", help="some of the agents")
     parser.add_argument("--seeds", type=int, default=MANY, help=f"repetitions (default: {MANY})")
     parser.add_argument("--anew", action="store_true", help="play what the page has once more, and replace it")
+    parser.add_argument("--seconds", action="store_true", help="only measure anew what choosing takes")
     parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
     parser.add_argument("--documents", type=Path, default=Path("docs"), help="where the page is (default: docs)")
     parser.add_argument("--output", type=Path, default=Path("evaluations/leaderboard"), help="played episodes")
@@ -173,6 +176,9 @@ def _play_all(options: argparse.Namespace) -> None:
         try:
             # One after the other: a board may be looked at while the slow ones are still playing.
             for agent in agents:
+                if options.seconds:
+                    _measure_seconds(board, agent, options.documents)
+                    continue
                 kept = 0 if options.anew else kept_repetitions(options.documents, name, agent)
                 if kept < options.seeds:
                     seeds = range(kept, options.seeds)
@@ -181,6 +187,14 @@ def _play_all(options: argparse.Namespace) -> None:
             if options.boards:
                 raise
             print(f"{name} is left out: {error}", file=sys.stderr)
+
+
+def _measure_seconds(board: Board, agent: str, documents: Path) -> None:
+    """Take the time of an agent that the page has."""
+    if kept_repetitions(documents, board.name, agent) > 0:
+        with tempfile.TemporaryDirectory() as folder:
+            results = play(board, agent, range(1), Path(folder), 1)
+        set_seconds(documents, results)
 
 
 if __name__ == "__main__":

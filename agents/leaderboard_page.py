@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-__all__ = ["BoardResults", "add_results", "kept_repetitions", "read_curves", "tables", "write_page"]
+__all__ = ["BoardResults", "add_results", "kept_repetitions", "read_curves", "set_seconds", "tables", "write_page"]
 
 _CURVES, _FACTS, _PAGE = "leaderboard/curves.parquet", "leaderboard/facts.json", "leaderboard.md"
 _SHOWN = (1, 10, 30, 50, 100)
@@ -70,6 +70,25 @@ def add_results(documents: Path, results: BoardResults) -> None:
         _add(documents, results)
 
 
+def set_seconds(documents: Path, results: BoardResults) -> None:
+    """Replace what choosing took by what it took now, and nothing else.
+
+    Raises:
+        DataMissingError: If no board was played.
+    """
+    with one_writer(documents / _CURVES):
+        facts = _read(documents)[1]
+        facts[results.board][results.agent] |= {
+            "seconds": round(results.seconds, 3),
+            "timed_with": dict(results.versions),
+        }
+        _write_facts(documents, facts)
+
+
+def _write_facts(documents: Path, facts: Mapping[str, Any]) -> None:
+    write_atomic(documents / _FACTS, (json.dumps(facts, indent=1, sort_keys=True) + "\n").encode())
+
+
 def _add(documents: Path, results: BoardResults) -> None:
     import numpy as np
     import pandas as pd
@@ -105,7 +124,7 @@ def _add(documents: Path, results: BoardResults) -> None:
     frame = frame.sort_values(["board", "agent", "task"], ignore_index=True)
     with replacing(path) as temporary:
         frame.to_parquet(temporary, index=False, compression="zstd")
-    write_atomic(documents / _FACTS, (json.dumps(facts, indent=1, sort_keys=True) + "\n").encode())
+    _write_facts(documents, facts)
 
 
 def kept_repetitions(documents: Path, board: str, agent: str) -> int:

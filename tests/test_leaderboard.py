@@ -94,6 +94,23 @@ def test_repetitions_are_added_to_those_that_are_there(documents, tmp_path, monk
     assert kept_repetitions(parts, "tiny", "local_search") == 2
 
 
+def test_seconds_are_measured_anew_and_nothing_else_changes(documents, tmp_path, monkeypatch):
+    monkeypatch.setitem(BOARDS, "tiny", TINY)
+    folder = shutil.copytree(documents, tmp_path / "docs")
+    path = folder / "leaderboard" / "facts.json"
+    before = json.loads(path.read_text())
+    before["tiny"]["random"]["seconds"] = 1000.0
+    path.write_text(json.dumps(before))
+    curves = read_curves(folder)
+    assert main(["--seconds", "--boards", "tiny", "--agents", "random", "--documents", str(folder)]) == 0
+    after = json.loads(path.read_text())
+    mine = after["tiny"]["random"]
+    assert 0.0 <= mine.pop("seconds") < 100.0 and mine.pop("timed_with")["packages"]["torch"]
+    del before["tiny"]["random"]["seconds"]
+    assert after == before
+    pd.testing.assert_frame_equal(read_curves(folder), curves)
+
+
 def test_repetitions_on_other_data_are_not_added(documents, tmp_path):
     folder = shutil.copytree(documents, tmp_path / "docs")
     with pytest.raises(InvalidSettingError, match=r"Repetitions 3 to 4 of 'random'.*the 2 of.*--anew"):

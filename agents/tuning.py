@@ -147,7 +147,7 @@ def tune(
 
 def _print_line(metric: str, budget: int) -> Report:
     """Return what prints a line after every training."""
-    console, best = make_console(), [""]
+    console, best = make_console(), ["none yet"]
 
     def report(row: Mapping[str, Any]) -> None:
         value = f"{row[metric]:.4g}"

@@ -130,11 +130,6 @@ class TestStarts:
         with pytest.raises(InvalidSettingError, match="forbidden"):
             env.reset(seed=0, options={"start": forbidden})
 
-    def test_a_start_that_is_not_evaluated_is_refused(self) -> None:
-        env = HPOEnv(source=quadratic_suite(), split="all", action="continuous", start="none", budget=5)
-        with pytest.raises(InvalidSettingError, match=r"options\['start'\] .* start='none'"):
-            env.reset(seed=0, options={"start": [0.5, 0.5]})
-
     @pytest.mark.parametrize("start", ["x", [0.5], [[0.5, 2.0]], object()])
     def test_what_is_no_start(self, start: Any) -> None:
         with pytest.raises(InvalidSettingError, match=r"options\['start'\]"):

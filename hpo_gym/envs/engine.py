@@ -140,11 +140,6 @@ class EpisodeEngine:
         require_names("reset option", options, RESET_OPTIONS)
         task = self._choose_tasks(batch, draws, options)
         start = options.get("start")
-        if start is not None and self.settings.start == "none":
-            raise InvalidSettingError(
-                "options['start'] names a first configuration, but with start='none' none is evaluated at reset. Leave "
-                "one of them out."
-            )
         return self.dynamics.begin(task, draws, None if start is None else self._start(start, batch))
 
     def _choose_tasks(self, batch: int, draws: torch.Generator, options: Mapping[str, Any]) -> Tensor:

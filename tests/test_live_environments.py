@@ -233,8 +233,10 @@ def test_rows_at_their_own_pace_lose_nothing_where_one_fails(monkeypatch: pytest
     env.reset(seed=0)
 
     def fail(action: torch.Tensor) -> None:
-        while env._arrived.qsize() < 3:
+        while any(int(row.state.trial) < 2 for row in env._rows[:3]):
             time.sleep(0.01)
+        # The others have arrived, and recv has taken them.
+        time.sleep(0.2)
         raise RuntimeError("the disk is full")
 
     with monkeypatch.context() as broken:

@@ -32,6 +32,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "random": {"total_steps": 800},
     "grpo": {"total_steps": 960, "group_size": 8, "width": 16, "layers": 1, "heads": 2, "bins": 8, "proposals": 1},
     "grpo_universal": {
+        "hidden_descriptors": 0.5,
         "total_steps": 960,
         "group_size": 8,
         "width": 16,

@@ -99,7 +99,7 @@ def test_best_scores_need_no_known_range() -> None:
     assert np.allclose(best_score(unknown)["a"], [0.8, 0.9])
     assert np.allclose(best_score(unknown, trial=1)["random"], [0.2, 0.2])
     assert grpoformer_metrics(unknown)["a"].beats_random == 0.5
-    with pytest.raises(InvalidSettingError, match=r"find_optima made up.*--metric"):
+    with pytest.raises(InvalidSettingError, match=r"made:up is NaN.*set suite\.known_range"):
         regret_curves(unknown)
 
 

@@ -258,7 +258,7 @@ def test_unequal_budgets_and_unknown_regret_are_refused() -> None:
     short = {("a", ""): [[0.5, 0.4, 0.3]], ("b", ""): [[0.5, 0.4]]}
     with pytest.raises(InvalidSettingError, match=r"Budgets differ: agent 'b'.* spent 2 .* another episode 3"):
         regret_curves(table(short))
-    with pytest.raises(InvalidSettingError, match="find_optima made up"):
+    with pytest.raises(InvalidSettingError, match=r"made:up is NaN.*set suite\.known_range"):
         regret_curves(table({("a", ""): [[np.nan, np.nan]]}))
 
 

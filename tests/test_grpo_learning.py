@@ -87,7 +87,8 @@ def test_churn_regularisation_holds_the_policy_on_earlier_states():
     early = histories("quadratic", 64, 1, seed=4)
     moved, first = [], []
     for weight in (0.0, 100.0):
-        agent = an_agent(env, churn_weight=weight, churn_share=1.0, **settings)
+        share = {"churn_share": 1.0} if weight > 0.0 else {}
+        agent = an_agent(env, churn_weight=weight, **share, **settings)
         allowed = agent.network.allowed(early[0].levels)
 
         def policy(agent: GRPO = agent, allowed: Tensor = allowed) -> Tensor:

@@ -33,7 +33,6 @@ from hpo_gym.errors import InvalidSettingError
 from hpo_gym.evaluation import CellStore, comparison_table
 from hpo_gym.evaluation.protocols import Protocol, find_protocol
 from hpo_gym.sources.bundle_files import write_atomic
-from hpo_gym.tasks.splits import split_tasks
 
 HELP = """
 Compare methods and trained agents on held-out tasks: the same tasks, seeds, first configuration and budget for all.
@@ -213,7 +212,7 @@ def _not_in_split(comparison: Comparison) -> list[str]:
     suite, rules = comparison.suite, comparison.rules
     if not suite.measured:
         return []
-    played = set(split_tasks(suite.name, rules.protocol, rules.split, suite.tasks))
+    played = set(suite.split(rules.protocol, rules.split))
     return [task.id for index, task in enumerate(suite.tasks) if index not in played]
 
 

@@ -162,7 +162,7 @@ def prepare(config: ComparisonConfig) -> Comparison:
             raise InvalidSettingError(
                 f"settings.{name}={values!r} must name a setting of the agent: settings.{name}.<setting>=<value>."
             )
-    protocol = None if config.protocol is None else find_protocol(config.protocol).require_runnable()
+    protocol = None if config.protocol is None else find_protocol(config.protocol)
     env = _environment(config, protocol)
     suite, splits = env.suite, env.engine.protocol
     if not suite.measured:
@@ -174,6 +174,7 @@ def prepare(config: ComparisonConfig) -> Comparison:
         seed=config.seed,
         budget=env.engine.settings.budget,
         initial_points=_first(config.initial_points, protocol and protocol.initial_points, 0),
+        published_points=protocol is not None and protocol.published_points,
         settings=evaluation_settings(env),
         first_seed=config.first_seed,
     )

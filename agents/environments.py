@@ -34,6 +34,8 @@ ENVIRONMENTS = {
     "openml_multi_fidelity": "HPO-OpenMLMultiFidelity-v0",
     "yahpo": "HPO-YAHPO-v0",
     "yahpo_continuous": "HPO-YAHPOContinuous-v0",
+    "hpob": "HPO-HPOB-v0",
+    "hpob_continuous": "HPO-HPOBContinuous-v0",
     "synthetic": "HPO-Synthetic-v0",
     "synthetic_continuous": "HPO-SyntheticContinuous-v0",
     "live": "HPO-Live-v0",

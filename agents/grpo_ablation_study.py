@@ -26,7 +26,6 @@ from hpo_gym.errors import InvalidSettingError, require_integer, require_names
 from hpo_gym.evaluation import CellStore
 from hpo_gym.sources import load_suite
 from hpo_gym.sources.bundled import bundled_spaces
-from hpo_gym.tasks.splits import split_tasks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,8 +75,7 @@ def _folder(options: argparse.Namespace) -> Path:
 
 
 def _training_datasets(space: str) -> int:
-    suite = load_suite("bundled", space)
-    return len(split_tasks(space, _PROTOCOL, "train", suite.tasks))
+    return len(load_suite("bundled", space).split(_PROTOCOL, "train"))
 
 
 def _add(space: str, variant: str, options: argparse.Namespace) -> None:

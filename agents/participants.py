@@ -21,7 +21,7 @@ from hpo_gym.evaluation.contender import AnyContender
 from hpo_gym.evaluation.protocols import Knowledge
 from hpo_gym.fingerprint import content_digest
 from hpo_gym.tasks.datasets import dataset_key
-from hpo_gym.tasks.splits import check_no_leak, split_tasks
+from hpo_gym.tasks.splits import check_no_leak
 from hpo_gym.tasks.suite import TaskSuite
 
 __all__ = ["Field", "Participants"]
@@ -61,8 +61,7 @@ class Field:
 
     def datasets(self, split: str) -> list[str]:
         """Return the datasets of a split."""
-        tasks = self.suite.tasks
-        return [dataset_key(tasks[index]) for index in split_tasks(self.suite.name, self.protocol, split, tasks)]
+        return [dataset_key(self.suite.tasks[index]) for index in self.suite.split(self.protocol, split)]
 
     def require_unseen(self, runs: Sequence[TrainedAgent]) -> None:
         """Refuse policies that know more than they may.
@@ -114,7 +113,7 @@ class Field:
                 check_no_leak(self.datasets("train"), self.datasets(self.split))
             except SplitLeakError as error:
                 raise SplitLeakError(f"Agent {agent.name!r}: {error} {_MEASURE_NONETHELESS}") from error
-        tasks = split_tasks(self.suite.name, self.protocol, "train", self.suite.tasks)
+        tasks = self.suite.split(self.protocol, "train")
         return TrainingTasks(self.suite, torch.tensor(tasks, dtype=torch.int64, device=self.suite.device))
 
 

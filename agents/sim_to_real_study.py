@@ -38,7 +38,6 @@ from hpo_gym.live.embedded_models import EMBEDDED_FAMILIES
 from hpo_gym.live.embedded_suite import embedded_suite
 from hpo_gym.live.executors import ExecutorSettings
 from hpo_gym.live.limits import Limits
-from hpo_gym.tasks.splits import split_tasks
 from hpo_gym.tasks.suite import TaskSuite
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ def contender(name: str, suite: TaskSuite, budget: int, datasets: tuple[StudyDat
         made.prepare(Problem.of(env))
         return as_contender(made)
     embedded = load_suite("bundled", suite.name)
-    positions = split_tasks(suite.name, _PROTOCOL, "train", embedded.tasks)
+    positions = embedded.split(_PROTOCOL, "train")
     made.prepare(Problem.of(env, TrainingTasks(embedded, torch.tensor(positions, dtype=torch.int64))))
     return as_contender(made, "", {"training": sorted(str(embedded.tasks[index]) for index in positions)})
 

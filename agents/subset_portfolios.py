@@ -19,7 +19,6 @@ from hpo_gym.evaluation import CellStore, RecordTable
 from hpo_gym.evaluation.contender import AnyContender
 from hpo_gym.evaluation.run import Progress
 from hpo_gym.tasks.datasets import dataset_key
-from hpo_gym.tasks.splits import split_tasks
 from hpo_gym.tasks.subsets import subset_of
 
 __all__ = ["PlayedPortfolios", "play_portfolios", "portfolio_run"]
@@ -86,7 +85,7 @@ def _portfolio(comparison: Comparison, max_tasks: int | None, seed: int, name: s
     kinds = {"action": Portfolio.action_kinds[0], "observation": Portfolio.observation_kinds[0]}
     changes = {**rules.settings, **kinds, "budget": rules.budget}
     env = HPOVectorEnv(1, suite, split=rules.split, protocol=rules.protocol, device=suite.device, **changes)
-    whole = split_tasks(suite.name, rules.protocol, "train", suite.tasks)
+    whole = suite.split(rules.protocol, "train")
     subset = subset_of(whole, suite.tasks, max_tasks, 0 if max_tasks is None else seed, "train")
     config = PortfolioConfig(after_default=env.engine.settings.start == "default")
     agent = Portfolio(config, Interface.of(env), seed, suite.device)

@@ -9,7 +9,6 @@ from agents.contenders import as_contender, evaluation_settings
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.evaluation import evaluate
 from hpo_gym.tasks.datasets import dataset_key
-from hpo_gym.tasks.splits import split_tasks
 
 __all__ = ["Validation"]
 
@@ -32,7 +31,7 @@ class Validation:
         self._suite, self._protocol = env.suite, env.engine.protocol
         self._budget = env.engine.settings.budget
         self._settings = evaluation_settings(env)
-        held_out = split_tasks(env.suite.name, self._protocol, "val", env.suite.tasks)
+        held_out = env.suite.split(self._protocol, "val")
         known = env.suite.known_range is not None
         self.active = every > 0 and env.engine.split == "train" and len(held_out) > 0 and known
         keys = {dataset_key(env.suite.tasks[index]) for index in held_out} if self.active else set()

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hpob_files import write_hpob
 from hypothesis import settings
 
 # Two workers share two cores: one thread each. Results do not depend on it within a run.
@@ -47,3 +48,9 @@ def data_folder() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("needs the published data: set HPO_GYM_DATA")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def hpob_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a data folder in the form of HPO-B's archives; nobody may change it."""
+    return write_hpob(tmp_path_factory.mktemp("hpob"))

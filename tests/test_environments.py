@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -33,8 +34,17 @@ def variant(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 
 class TestRegistered(EnvCase):
     @pytest.fixture
-    def make_env(self, variant: tuple[str, dict[str, Any]]) -> Callable[..., gym.Env[Any, Any]]:
+    def make_env(
+        self,
+        variant: tuple[str, dict[str, Any]],
+        hpob_folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> Callable[..., gym.Env[Any, Any]]:
         name, settings = variant
+        if "HPOB" in name:
+            monkeypatch.setenv("HPO_GYM_CACHE", str(hpob_folder / "cache"))
+            monkeypatch.setenv("HPO_GYM_DATA", str(hpob_folder))
+            settings = settings | {"space": "5860"}
         if "YAHPO" in name and not os.environ.get("HPO_GYM_DATA"):
             pytest.skip("needs the published data: set HPO_GYM_DATA")
         return lambda **overrides: gym.make(name, **({"budget": 6} | settings | overrides))

@@ -42,6 +42,8 @@ def test_every_promised_id_is_registered() -> None:
         "HPO-OpenMLMultiFidelity-v0",
         "HPO-YAHPO-v0",
         "HPO-YAHPOContinuous-v0",
+        "HPO-HPOB-v0",
+        "HPO-HPOBContinuous-v0",
         "HPO-Synthetic-v0",
         "HPO-SyntheticContinuous-v0",
     }

@@ -428,10 +428,10 @@ def test_without_settings_the_effort_is_that_of_the_number_of_rows(tmp_path, mon
 
 
 def test_a_long_fit_says_what_it_does_and_where_it_is_kept(ragged, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("hpo_gym.sources.runs._MOMENT", math.inf)
+    monkeypatch.setattr("hpo_gym.sources.slow_work._MOMENT", math.inf)
     load_suite("runs", str(ragged), **COLUMNS, settings=TINY, cache=False)
     assert capsys.readouterr() == ("", "")
-    monkeypatch.setattr("hpo_gym.sources.runs._MOMENT", 0.0)
+    monkeypatch.setattr("hpo_gym.sources.slow_work._MOMENT", 0.0)
     load_suite("runs", str(ragged), **COLUMNS, settings=TINY)
     (folder,) = (tmp_path / "cache" / "runs").iterdir()
     out, err = capsys.readouterr()

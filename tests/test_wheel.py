@@ -18,7 +18,7 @@ from hpo_gym.sources.bundled import bundled_spaces
 pytestmark = pytest.mark.slow
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-IDS = [name for name in hpo_gym.registered_ids() if "YAHPO" not in name]
+IDS = [name for name in hpo_gym.registered_ids() if "YAHPO" not in name and "HPOB" not in name]
 
 # Run from elsewhere: makes every id that needs no data and plays it.
 PROGRAM = """
@@ -28,7 +28,7 @@ import hpo_gym
 
 played = {}
 for name in hpo_gym.registered_ids():
-    if "YAHPO" in name:
+    if "YAHPO" in name or "HPOB" in name:
         continue
     # One warm worker for all real trainings: another one would import scikit-learn once more.
     options = {"source_options": {"workers": 1}} if "Live" in name else {}

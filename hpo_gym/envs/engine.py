@@ -19,7 +19,6 @@ from hpo_gym.mdp import Dynamics, EpisodeSettings, EpisodeState, Outcome
 from hpo_gym.mdp.observations import ObservationPart
 from hpo_gym.sources import check_source_options, load_suite
 from hpo_gym.tasks.ref import TaskRef
-from hpo_gym.tasks.splits import split_tasks
 from hpo_gym.tasks.subsets import check_subset, subset_of
 from hpo_gym.tasks.suite import Evaluation, TaskSuite
 
@@ -96,7 +95,7 @@ class EpisodeEngine:
         self.suite = suite.to(chosen_device)
         self.split, self.protocol = split, protocol
         self.max_tasks, self.tasks_seed = max_tasks, tasks_seed
-        indices = split_tasks(suite.name, protocol, split, suite.tasks)
+        indices = suite.split(protocol, split)
         if len(indices) == 0:
             raise InvalidSettingError(
                 f"Split {split!r} of {suite.spec.source}:{suite.name} under protocol "

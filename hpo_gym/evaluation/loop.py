@@ -41,6 +41,8 @@ class Rules:
         initial_points: Random configurations, the same for every method on a (task, seed), that come before its own:
             they follow the evaluation at reset, and are charged like any other. Methods that walk on a grid cannot
             be moved there.
+        published_points: Whether the initial points are those that the source publishes, repetition ``s`` beginning
+            with the ``s``-th set, instead of random ones.
         settings: Further fields of :class:`~hpo_gym.mdp.EpisodeSettings`.
         first_seed: Number of the first repetition. To add to what was played: ``seeds=7, first_seed=3`` after
             ``seeds=3``.
@@ -55,6 +57,7 @@ class Rules:
     seed: int = 0
     budget: int = 50
     initial_points: int = 0
+    published_points: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
     first_seed: int = 0
 
@@ -81,6 +84,8 @@ class Rules:
                 f"initial_points={self.initial_points!r} and the start leave no evaluation of budget={self.budget!r} "
                 "to the methods. Use fewer initial points, or a larger budget."
             )
+        if self.published_points and not self.initial_points:
+            raise InvalidSettingError("published_points=True has no effect with initial_points=0. Set initial_points.")
 
     @property
     def repetitions(self) -> range:
@@ -165,7 +170,11 @@ class Stage:
                 f"task holds {most} configurations. Use budget={most} or less."
             )
         self._starts = self._start() if self.engine.settings.start != "none" else None
-        self._initial = [self._random("initial", index) for index in range(rules.initial_points)]
+        self._initial = (
+            self._published()
+            if rules.published_points
+            else [self._random("initial", index) for index in range(rules.initial_points)]
+        )
 
     @property
     def episodes(self) -> int:
@@ -187,6 +196,29 @@ class Stage:
         # changes where a (task, seed) begins.
         streams = [generator(root, "evaluate", *purpose, seed, device=device) for seed in self.rules.repetitions]
         return torch.stack([suite.space.sample(suite.num_tasks, stream) for stream in streams])
+
+    def _published(self) -> list[Tensor]:
+        """Return the initial points that the source publishes for every (repetition, task): ``[seeds, N, D]`` each."""
+        suite, rules = self.engine.suite, self.rules
+        name = f"{suite.spec.source}:{suite.name}"
+        if suite.initial_points is None:
+            raise InvalidSettingError(
+                f"{name} publishes no initial points. Use published_points=False, or a test split of source='hpob'."
+            )
+        sets, points = suite.initial_points.shape[0], suite.initial_points.shape[2]
+        if rules.repetitions.stop > sets or rules.initial_points > points:
+            raise InvalidSettingError(
+                f"{name} publishes {sets} sets of {points} initial points; asked for were {rules.repetitions.stop} "
+                f"repetitions of {rules.initial_points}. Use seeds={sets} and initial_points={points} or less."
+            )
+        chosen = suite.initial_points.to(self.engine.device)[list(rules.repetitions), :, : rules.initial_points]
+        unknown = [suite.tasks[index] for index in self.engine.tasks.tolist() if bool(chosen[:, index].isnan().any())]
+        if unknown:
+            raise InvalidSettingError(
+                f"{name} publishes no initial points of {len(unknown)} task(s) of split={rules.split!r}, such as "
+                f"{unknown[0]}. Use split='test' and protocol='per-space', or published_points=False."
+            )
+        return list(chosen.unbind(2))
 
     def _start(self) -> Tensor:
         """Return where every (repetition, task of the suite) starts, a point of the grid: ``[seeds, N, D]``."""

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hpo_gym.errors import InvalidSettingError, unknown_name
+from hpo_gym.errors import unknown_name
 from hpo_gym.evaluation.published.grpoformer import GRPOFORMER_36
+from hpo_gym.evaluation.published.hpob_v3 import HPOB_V3
 
 __all__ = ["PROTOCOLS", "Knowledge", "Protocol", "find_protocol"]
 
@@ -35,8 +36,7 @@ class Protocol:
         budget: Full evaluations per episode, if nothing else is asked for.
         seeds: Repetitions per task, if nothing else is asked for.
         settings: Fields of :class:`~hpo_gym.mdp.EpisodeSettings` that belong to it.
-        initial_points: See :class:`~hpo_gym.evaluation.Rules`.
-        needs: Why it cannot be run in this version; empty if it can.
+        initial_points, published_points: See :class:`~hpo_gym.evaluation.Rules`.
     """
 
     name: str
@@ -52,18 +52,7 @@ class Protocol:
     seeds: int = 5
     settings: Mapping[str, Any] = field(default_factory=dict)
     initial_points: int = 0
-    needs: str = ""
-
-    def require_runnable(self) -> Protocol:
-        """Return itself if it can be run.
-
-        Raises:
-            InvalidSettingError: If this version only defines it.
-        """
-        if self.needs:
-            ready = ", ".join(protocol.name for protocol in PROTOCOLS.values() if not protocol.needs)
-            raise InvalidSettingError(f"protocol={self.name} is a definition only: {self.needs} Run one of {ready}.")
-        return self
+    published_points: bool = False
 
 
 _OPENML = ("bundled", "yahpo", "runs")
@@ -116,14 +105,16 @@ _ALL = (
     ),
     Protocol(
         "hpob-v3",
-        "The official meta-test tasks of HPO-B v3 (arXiv 2106.06257): 16 spaces, 86 datasets, 5 initial points, "
-        "100 trials; its training tasks overlap with the test tasks of other spaces.",
+        "The official meta-test tasks of HPO-B v3 (arXiv 2106.06257) with continuous configurations: 16 spaces, 86 "
+        "datasets, its 5 initial points and 100 trials; its training tasks overlap with test tasks of other spaces.",
         knowledge="same-space",
+        environment="HPO-HPOBContinuous-v0",
         splits="per-space",
-        budget=105,
-        initial_points=5,
-        needs="its tables are not part of this version (hpo_gym.evaluation.published holds its definition and the "
-        "published curves: `python -m hpo_gym.evaluation.published.report`).",
+        sources=("hpob",),
+        budget=HPOB_V3.initial_points + HPOB_V3.trials,
+        settings={"start": "none"},
+        initial_points=HPOB_V3.initial_points,
+        published_points=True,
     ),
 )
 

@@ -211,6 +211,9 @@ def _identity(suite: TaskSuite, rules: Rules) -> dict[str, Any]:
     chosen = asdict(rules) | {"settings": dict(rules.settings)}
     # An episode is the same whatever there is besides it.
     del chosen["seeds"], chosen["first_seed"]
+    points = suite.initial_points
+    if rules.published_points and points is not None:
+        chosen["published_points"] = content_digest([("initial_points", points)])
     return {
         "rules": chosen,
         "source": suite.spec.source,

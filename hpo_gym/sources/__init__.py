@@ -24,6 +24,7 @@ _ENVIRONMENT_ARGUMENTS = ("source", "space", "metric", "protocol", "data_dir")
 _LOADERS: dict[str, str | Callable[..., TaskSuite]] = {
     "bundled": "hpo_gym.sources.bundled:load_bundled",
     "grpoformer": "hpo_gym.sources.grpoformer:load_grpoformer",
+    "hpob": "hpo_gym.sources.hpob:load_hpob",
     "live": "hpo_gym.sources.live:load_live",
     "runs": "hpo_gym.sources.runs:load_runs",
     "synthetic": "hpo_gym.sources.synthetic:load_synthetic",
@@ -103,7 +104,8 @@ def load_suite(
     """Load a task suite.
 
     Args:
-        source: ``bundled``, ``yahpo``, ``runs``, ``synthetic``, ``live``, ``grpoformer`` or a registered name.
+        source: ``bundled``, ``yahpo``, ``hpob``, ``runs``, ``synthetic``, ``live``, ``grpoformer`` or a registered
+            name.
         space: Name of the search space within the source; ``None`` means its default.
         metric: The optimised metric; ``None`` means the source's main metric.
         protocol: Split protocol; meta-features are standardised on its training tasks.

@@ -15,10 +15,10 @@ from typing import Any
 
 from torch import Tensor
 
-from hpo_gym.errors import DataIntegrityError, DataMissingError, unknown_name
-from hpo_gym.sources.temporaries import replacing
+from hpo_gym.errors import DataIntegrityError, DataMissingError, UnknownNameError, unknown_name
+from hpo_gym.sources.temporaries import discard, replacing
 
-__all__ = ["BUNDLE_FOLDER", "bundled_spaces", "read_bundle", "sha256", "write_atomic", "write_bundle"]
+__all__ = ["BUNDLE_FOLDER", "bundled_spaces", "read_bundle", "read_kept", "sha256", "write_atomic", "write_bundle"]
 
 #: Where the bundle lies inside the package.
 BUNDLE_FOLDER = Path(__file__).resolve().parent.parent / "data" / "bundle"
@@ -88,6 +88,20 @@ def read_bundle(space: str, folder: Path = BUNDLE_FOLDER) -> tuple[dict[str, Any
         )
     header = json.loads(_read_checked(folder, f"{space}.json", manifest))
     return header, load(_read_checked(folder, f"{space}.safetensors", manifest))
+
+
+def read_kept(name: str, folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+    """Return header and tensors that are kept in a folder of their own, ``None`` where they are not.
+
+    What is damaged is removed: it is kept only to save time, and can be made again.
+    """
+    if not folder.exists():
+        return None
+    try:
+        return read_bundle(name, folder)
+    except (UnknownNameError, DataMissingError, DataIntegrityError):
+        discard(folder)
+        return None
 
 
 def write_bundle(

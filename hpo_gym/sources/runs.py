@@ -5,10 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from numbers import Real
 from pathlib import Path
@@ -16,10 +13,11 @@ from typing import Any
 
 import torch
 
-from hpo_gym.errors import DataIntegrityError, DataMissingError, InvalidSettingError, require_names, unknown_name
+from hpo_gym.errors import DataMissingError, InvalidSettingError, require_names, unknown_name
 from hpo_gym.fitting.runs import RunFitSettings, cross_validate, fit_runs
-from hpo_gym.sources.bundle_files import bundled_spaces, read_bundle, sha256, write_bundle
+from hpo_gym.sources.bundle_files import read_kept, sha256, write_bundle
 from hpo_gym.sources.run_tables import RunTable, read_run_table
+from hpo_gym.sources.slow_work import telling_progress
 from hpo_gym.sources.store import cache_folder
 from hpo_gym.spaces import SearchSpace
 from hpo_gym.surrogates.base import Metric, Surrogate
@@ -34,9 +32,6 @@ __all__ = ["MODES", "load_runs"]
 
 #: How configurations that are not in the table are answered.
 MODES = ("auto", "fit", "lookup")
-
-# Seconds after which a fit says that it is at work.
-_MOMENT = 2.0
 
 _SEARCH = OptimumSearch(sobol=4_096, starts=4, rounds=2)
 
@@ -224,14 +219,13 @@ def _fit(
 ) -> tuple[Surrogate, dict[str, Any]]:
     """Return the fitted ensemble and its quality, from the cache where they are there."""
     folder = None if key is None else cache_folder() / "runs" / key
-    # A fit that is damaged is made again: it can be, from the table.
-    with suppress(DataIntegrityError, DataMissingError):
-        if folder is not None and "fit" in bundled_spaces(folder):
-            header, tensors = read_bundle("fit", folder)
-            return FittedSurrogate.from_state(table.spec, header["network"], tensors), header["quality"]
+    kept = None if folder is None else read_kept("fit", folder)
+    if kept is not None:
+        header, tensors = kept
+        return FittedSurrogate.from_state(table.spec, header["network"], tensors), header["quality"]
     column, stages = list(table.metrics).index(main), settings.folds + 1
     doing = f"fitting {settings.members} networks to {len(table.task)} rows of {name}, {settings.folds}-fold validated"
-    with _progress(doing, "not kept: cache=False" if folder is None else f"kept in {folder}") as report:
+    with telling_progress(doing, "not kept: cache=False" if folder is None else f"kept in {folder}") as report:
         validated = cross_validate(
             table, metrics, settings, lambda share: report(share * settings.folds / stages), column
         )
@@ -242,37 +236,3 @@ def _fit(
         stored = {name: value if "quantiles" in name else value.half() for name, value in surrogate.tensors().items()}
         write_bundle("fit", {"network": surrogate.header(), "quality": quality}, stored, folder)
     return surrogate, quality
-
-
-@contextmanager
-def _progress(doing: str, kept: str) -> Iterator[Callable[[float], None]]:
-    """Show a bar on a terminal and one line elsewhere, on stderr, once a fit has taken longer than a moment."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    bars = Progress(*columns, console=console, transient=True)
-    task = bars.add_task("fit", total=1.0)
-    begun: float | None = None
-    told = False
-
-    def report(share: float) -> None:
-        nonlocal begun, told
-        # From the first report on, because the very first step also loads libraries.
-        begun = time.monotonic() if begun is None else begun
-        bars.update(task, completed=share)
-        taken = time.monotonic() - begun
-        if told or taken < _MOMENT or share == 0:
-            return
-        told = True
-        print(f"hpo_gym: {doing}; about {taken * (1 - share) / share:.0f} s left; {kept}", file=sys.stderr, flush=True)
-        if console.is_terminal:
-            bars.start()
-
-    try:
-        yield report
-    finally:
-        # Stopping what never started would print an empty line.
-        if told and console.is_terminal:
-            bars.stop()

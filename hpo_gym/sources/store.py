@@ -9,7 +9,7 @@ from pathlib import Path
 from hpo_gym.errors import DataIntegrityError, DataMissingError
 from hpo_gym.sources.pinned import PinnedFile, PinnedTable, packaged_table
 
-__all__ = ["cache_folder", "find_file"]
+__all__ = ["cache_folder", "data_places", "find_file"]
 
 # Files that were checked by this process: hashing a model at every gymnasium.make would cost more than the
 # rest of it. A file that was changed since has another time stamp or size.
@@ -21,6 +21,16 @@ def cache_folder() -> Path:
     import platformdirs
 
     return Path(os.environ.get("HPO_GYM_CACHE") or platformdirs.user_cache_dir("hpo_gym"))
+
+
+def data_places(data_dir: str | None) -> dict[str, Path]:
+    """Return the data folders in the order in which they are searched, by what named them.
+
+    Args:
+        data_dir: Data folder to search first.
+    """
+    named = {"data_dir": data_dir, "HPO_GYM_DATA": os.environ.get("HPO_GYM_DATA"), "cache": str(cache_folder())}
+    return {name: Path(place).expanduser() for name, place in named.items() if place}
 
 
 def find_file(relative: str, data_dir: str | None, table: PinnedTable | None = None) -> Path:
@@ -38,8 +48,7 @@ def find_file(relative: str, data_dir: str | None, table: PinnedTable | None = N
         DataIntegrityError: If the first file found is not the published one.
     """
     table = packaged_table() if table is None else table
-    named = {"data_dir": data_dir, "HPO_GYM_DATA": os.environ.get("HPO_GYM_DATA"), "cache": str(cache_folder())}
-    places = {name: Path(place).expanduser() for name, place in named.items() if place}
+    places = data_places(data_dir)
     for place in places.values():
         path = place / relative
         if path.is_file():

@@ -46,13 +46,14 @@ def standardise(table: Tensor, training: Sequence[int]) -> Tensor:
     return torch.cat([scaled, missing[:, None].to(scaled.dtype)], 1).float()
 
 
-def suite_meta_features(space: str, protocol: str, tasks: Sequence[TaskRef]) -> Tensor:
+def suite_meta_features(space: str, protocol: str, tasks: Sequence[TaskRef], own: Sequence[str] = ()) -> Tensor:
     """Return the meta-features of a suite's tasks, standardised on its training tasks.
 
     Args:
         space: The suite's space.
         protocol: The split protocol that says which tasks are training tasks.
         tasks: The suite's tasks.
+        own: The sides that the source itself publishes, as for :func:`~hpo_gym.tasks.splits.split_tasks`.
 
     Returns:
         float32 ``[N, 21]`` in ``[-5, 5]`` (see :data:`META_FEATURE_NAMES`); ``[N, 0]`` for tasks that are
@@ -66,4 +67,4 @@ def suite_meta_features(space: str, protocol: str, tasks: Sequence[TaskRef]) -> 
     rows = [known.get(f"task:{ref.id}") if ref.kind == "openml-task" else None for ref in tasks]
     rows = [row or known.get(dataset_key(ref), unknown) for row, ref in zip(rows, tasks, strict=True)]
     table = torch.tensor(rows, dtype=torch.float64)
-    return standardise(table, split_tasks(space, protocol, "train", tasks))
+    return standardise(table, split_tasks(space, protocol, "train", tasks, own))

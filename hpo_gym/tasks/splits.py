@@ -5,8 +5,8 @@ Two protocols, never mixed silently:
 * ``dataset-disjoint``: one partition of all datasets of all spaces. A held-out dataset is held out in
   every space, so a policy trained on one space can be tested on another. A few copies of training datasets were
   recognised late, among held-out tasks: they are :data:`LEFT_OUT` of validation and testing, and of ``all`` not.
-* ``per-space``: every space has a partition of its own. A dataset held out in one space may be a training
-  dataset of another.
+* ``per-space``: every space has a partition of its own: that of its source, where it publishes one. A dataset held
+  out in one space may be a training dataset of another.
 
 Both are packaged (``data/splits.json``, made by ``python -m hpo_gym.tasks.build_tables``). An OpenML dataset
 that is not in the table gets its side from a hash of its id; tasks that are no OpenML datasets, from
@@ -89,7 +89,9 @@ def _hashed_side(key: str) -> str:
     return "val" if share < TRAIN_SHARE + VAL_SHARE else "test"
 
 
-def split_tasks(space: str, protocol: str, split: str | Sequence[str], tasks: Sequence[TaskRef]) -> list[int]:
+def split_tasks(
+    space: str, protocol: str, split: str | Sequence[str], tasks: Sequence[TaskRef], own: Sequence[str] = ()
+) -> list[int]:
     """Return the positions of a split's tasks.
 
     Args:
@@ -97,6 +99,7 @@ def split_tasks(space: str, protocol: str, split: str | Sequence[str], tasks: Se
         protocol: ``dataset-disjoint`` or ``per-space``.
         split: ``train``, ``val``, ``test`` or ``all``.
         tasks: The suite's tasks.
+        own: The sides that the source itself publishes, which are those of ``per-space``; empty: it publishes none.
 
     Raises:
         UnknownNameError: For an unknown protocol or split.
@@ -107,6 +110,8 @@ def split_tasks(space: str, protocol: str, split: str | Sequence[str], tasks: Se
         raise unknown_name("split", split, SPLITS)
     if split == "all":
         return list(range(len(tasks)))
+    if protocol == "per-space" and own:
+        return [index for index, side in enumerate(own) if side == split]
     return [index for index, task in enumerate(tasks) if side_of(space, protocol, task, index) == split]
 
 

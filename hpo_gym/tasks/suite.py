@@ -15,6 +15,7 @@ from hpo_gym.errors import InvalidSettingError, unknown_name
 from hpo_gym.spaces import SearchSpace
 from hpo_gym.surrogates.base import Fidelity, MeasuredSurrogate, Metric, Surrogate
 from hpo_gym.tasks.ref import TaskRef
+from hpo_gym.tasks.splits import split_tasks
 from hpo_gym.tasks.unknown_range import range_remedy
 
 __all__ = ["Evaluation", "KnownRange", "SuiteSpec", "TaskSuite"]
@@ -93,6 +94,8 @@ class SuiteSpec:
     cost_metric: str | None = None
     notes: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    #: The side of every task under the protocol ``per-space``, where the source publishes one; empty: ours.
+    sides: tuple[str, ...] = ()
 
 
 class TaskSuite(nn.Module):
@@ -105,6 +108,8 @@ class TaskSuite(nn.Module):
         meta_features: Standardised on training tasks, float32 ``[N, M]``; ``M`` may be 0.
         known_range: Worst, median and best score of every task, or ``None`` where not yet known.
         protocol: Split protocol on whose training tasks the meta-features were standardised; ``None``: none.
+        initial_points: Configurations that the source publishes for repetitions to begin with, float32
+            ``[S, N, P, D]`` of ``S`` repetitions, NaN where a task has none; ``None``: there are none.
 
     Raises:
         InvalidSettingError: If the parts disagree about ``N`` or ``D``.
@@ -124,6 +129,7 @@ class TaskSuite(nn.Module):
         meta_features: Tensor,
         known_range: KnownRange | None = None,
         protocol: str | None = None,
+        initial_points: Tensor | None = None,
     ) -> None:
         super().__init__()
         count = len(spec.tasks)
@@ -137,11 +143,14 @@ class TaskSuite(nn.Module):
                 f"Suite {spec.name!r}: the space has {space.dimension} hyperparameters, the "
                 f"surrogate {surrogate.num_hyperparameters}."
             )
+        if len(spec.sides) not in (0, count):
+            raise InvalidSettingError(f"Suite {spec.name!r} names {count} tasks and the sides of {len(spec.sides)}.")
         self.spec = spec
         self.space = space
         self.surrogate = surrogate
         self.known_range = known_range
         self.protocol = protocol
+        self.initial_points = initial_points
         self.metric_column = surrogate.metric_index(spec.metric)
         self.cost_column = None if spec.cost_metric is None else surrogate.metric_index(spec.cost_metric)
         metrics = surrogate.metrics
@@ -306,6 +315,14 @@ class TaskSuite(nn.Module):
                 f"{metric!r}, so regret is undefined. {remedy}"
             )
         return self.known_range
+
+    def split(self, protocol: str, split: str) -> list[int]:
+        """Return the positions of a split's tasks; see :func:`~hpo_gym.tasks.splits.split_tasks`.
+
+        Raises:
+            UnknownNameError: For an unknown protocol or split.
+        """
+        return split_tasks(self.name, protocol, split, self.tasks, self.spec.sides)
 
     def position(self, task: TaskRef | str) -> int:
         """Return the index of a task given as ``TaskRef``, ``"openml-dataset:31"`` or ``"31"``.

@@ -279,8 +279,9 @@ class EnvCase:
         text = make_env(render_mode="ansi")
         text.reset(seed=0)
         assert hpo_env(text).suite.name in str(text.render())
+        engine = hpo_env(env).engine
         with pytest.raises(UnknownNameError):
-            hpo_env(env).__class__(source=hpo_env(env).suite, split="all", render_mode="3d")
+            hpo_env(env).__class__(source=engine.suite, split="all", protocol=engine.protocol, render_mode="3d")
 
     def test_global_generators_are_left_alone(self, env: gym.Env[Any, Any]) -> None:
         state = torch.get_rng_state()

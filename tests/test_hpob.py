@@ -1,0 +1,300 @@
+"""HPO-B as a source: files, official split and initial points, the cache, and its protocol."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from hpob_files import SPACES, predict
+
+import hpo_gym
+from agents.comparison import ComparisonConfig, prepare
+from agents.environments import EnvironmentConfig
+from hpo_gym.errors import DataIntegrityError, DataMissingError, HPOGymError, InvalidSettingError, UnknownNameError
+from hpo_gym.evaluation import Contender, Rules, evaluate_all
+from hpo_gym.evaluation.protocols import find_protocol
+from hpo_gym.evaluation.published import HPOB_V3
+from hpo_gym.sources.archives import ORIGIN_FILE
+from hpo_gym.tasks.suite import TaskSuite
+from hpo_gym.testing import VectorEnvCase
+
+SPACE = "5860"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HPO_GYM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("HPO_GYM_DATA", raising=False)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def folder(hpob_folder: Path, tmp_path: Path) -> Path:
+    """Return a copy that may be changed."""
+    shutil.copytree(hpob_folder / "hpob", tmp_path / "data" / "hpob")
+    return tmp_path / "data"
+
+
+def load(folder: Path, space: Any = SPACE, **options: Any) -> TaskSuite:
+    return hpo_gym.load_suite("hpob", space, data_dir=str(folder), **options)
+
+
+def read(folder: Path, archive: str, name: str) -> Any:
+    return json.loads((folder / "hpob" / archive / name).read_text())
+
+
+def refused(kind: type[HPOGymError], folder: Path, *words: str, **options: Any) -> None:
+    with pytest.raises(kind) as caught:
+        load(folder, **options)
+    for word in words:
+        assert word in str(caught.value), str(caught.value)
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_answers_are_those_of_the_files(hpob_folder: Path, space: str) -> None:
+    suite = load(hpob_folder, space)
+    assert suite.space.names == tuple(SPACES[space]["columns"])
+    task, u = torch.arange(40) % suite.num_tasks, torch.rand(40, suite.space.dimension)
+    found = suite.evaluate(task, u, suite.space.active(u)).score
+    models = [read(hpob_folder, "saved-surrogates", f"surrogate-{space}-{ref.id}.json") for ref in suite.tasks]
+    expected = [predict(models[int(index)], row.numpy()) for index, row in zip(task, u, strict=True)]
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float32), rtol=0.0, atol=1e-6)
+
+
+def test_regret_is_scaled_as_hpob_scales(hpob_folder: Path) -> None:
+    suite, stated = load(hpob_folder), read(hpob_folder, "saved-surrogates", "summary-stats.json")
+    for index, ref in enumerate(suite.tasks):
+        low, high = (stated[f"surrogate-{SPACE}-{ref.id}"][name] for name in ("y_min", "y_max"))
+        score = low + 0.25 * (high - low)
+        regret = suite.regret(torch.tensor([index]), torch.tensor([score]))
+        assert float(regret) == pytest.approx(0.75, abs=1e-5)
+    assert "summary-stats.json" in suite.require_range().method
+
+
+def test_the_split_per_space_is_that_of_the_files(hpob_folder: Path) -> None:
+    suite = load(hpob_folder)
+    for side in ("train", "val", "test"):
+        ids = {suite.tasks[index].id for index in suite.split("per-space", side)}
+        assert ids == set(SPACES[SPACE][side])
+    assert {ref.id for ref in HPOB_V3.space(SPACE).tasks} == set(SPACES[SPACE]["test"])
+    assert Counter(ref.kind for ref in suite.tasks) == {"openml-task": 7}
+    assert suite.split("per-space", "all") == list(range(7))
+    rare = load(hpob_folder, "7200")
+    assert rare.split("per-space", "train") == [0, 1] and rare.initial_points is None
+
+
+def test_a_dataset_is_on_one_side_of_all_spaces_where_that_is_asked_for(hpob_folder: Path) -> None:
+    sides: dict[str, set[str]] = {}
+    for space in SPACES:
+        suite = load(hpob_folder, space)
+        for side in ("train", "val", "test"):
+            for index in suite.split("dataset-disjoint", side):
+                sides.setdefault(suite.tasks[index].id, set()).add(side)
+    assert all(len(each) == 1 for each in sides.values())
+    xgboost = hpo_gym.load_suite("bundled", "adaboost")
+    common = {ref.id: index for index, ref in enumerate(xgboost.tasks) if ref.id in sides and ref.kind == "openml-task"}
+    assert common
+    for task, index in common.items():
+        (side,) = sides[task]
+        assert index in xgboost.split("dataset-disjoint", side) or index in xgboost.split("dataset-disjoint", "all")
+
+
+def test_initial_points_are_the_rows_that_the_files_name(hpob_folder: Path) -> None:
+    suite = load(hpob_folder)
+    assert suite.initial_points is not None and suite.initial_points.shape == (5, 7, 5, 2)
+    tables, chosen = (
+        read(hpob_folder, "hpob-data", name) for name in ("meta-test-dataset.json", "bo-initializations.json")
+    )
+    for index, ref in enumerate(suite.tasks):
+        points = suite.initial_points[:, index]
+        if ref.id not in SPACES[SPACE]["test"]:
+            assert bool(points.isnan().all())
+            continue
+        for seed in range(5):
+            rows = [tables[SPACE][ref.id]["X"][row] for row in chosen[SPACE][ref.id][f"test{seed}"]]
+            assert torch.equal(points[seed], torch.tensor(rows))
+
+
+def test_the_second_load_reads_no_surrogate_and_gives_the_same(
+    hpob_folder: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = load(hpob_folder)
+
+    def refuse(model: Any) -> Any:
+        raise AssertionError("read again")
+
+    monkeypatch.setattr("hpo_gym.sources.hpob.read_booster", refuse)
+    second = load(hpob_folder)
+    for name, value in first.named_buffers():
+        assert torch.equal(value, dict(second.named_buffers())[name]), name
+    one, other = first.require_range(), second.require_range()
+    assert all(torch.equal(getattr(one, part), getattr(other, part)) for part in ("worst", "median", "best", "best_u"))
+    assert torch.equal(first.initial_points.nan_to_num(), second.initial_points.nan_to_num())  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("damaged", [f"{SPACE}.safetensors", f"{SPACE}.json", "manifest.json", "index.json"])
+def test_what_is_damaged_in_the_cache_is_made_again(hpob_folder: Path, own_cache: Path, damaged: str) -> None:
+    before = load(hpob_folder)
+    (path,) = own_cache.rglob(damaged)
+    path.write_bytes(b"{")
+    after = load(hpob_folder)
+    assert torch.equal(before.surrogate.leaf, after.surrogate.leaf)
+    assert path.read_bytes() != b"{"
+
+
+def test_other_files_have_a_cache_of_their_own(folder: Path) -> None:
+    before = load(folder)
+    path = folder / "hpob" / "saved-surrogates" / f"surrogate-{SPACE}-3.json"
+    model = json.loads(path.read_text())
+    model["learner"]["learner_model_param"]["base_score"] = "2.5E-1"
+    path.write_text(json.dumps(model))
+    after = load(folder)
+    task, u = torch.tensor([after.position("3")]), torch.rand(1, 2)
+    change = after.surrogate(task, u) - before.surrogate(task, u)
+    assert float(change) == pytest.approx(-0.25, abs=1e-6)
+
+
+def test_files_are_taken_only_from_the_pinned_archives(folder: Path) -> None:
+    suite = load(folder)
+    assert suite.spec.provenance["verified"] and len(suite.spec.provenance["sha256"]) == 2
+    told = folder / "hpob" / "hpob-data" / ORIGIN_FILE
+    told.write_text("0" * 64 + "\n")
+    refused(DataIntegrityError, folder, "unpacked from SHA-256 0000", "expected ab1c439e")
+    told.unlink()
+    refused(DataIntegrityError, folder, "nothing says what it was unpacked from", "'verify': False")
+    assert not load(folder, verify=False).spec.provenance["verified"]
+
+
+def test_missing_files_are_told_with_the_command(tmp_path: Path) -> None:
+    refused(DataMissingError, tmp_path, "hpob/hpob-data/", f"data_dir {tmp_path}", "python -m hpo_gym.download hpob")
+
+
+def test_names_are_checked(hpob_folder: Path) -> None:
+    refused(UnknownNameError, hpob_folder, "'5861'", "'5860'", space="5861")
+    refused(UnknownNameError, hpob_folder, "'acc'", "'accuracy'", metric="acc")
+    assert load(hpob_folder, 5860).name == "5860"
+
+
+SURROGATE, STATISTICS = f"saved-surrogates/surrogate-{SPACE}-37.json", "saved-surrogates/summary-stats.json"
+DAMAGE: dict[str, tuple[str, Any, str]] = {
+    "surrogate": (SURROGATE, "{", "surrogate-5860-37.json is not as HPO-B publishes it"),
+    "no booster": (SURROGATE, {"learner": {}}, "surrogate-5860-37.json is no surrogate of HPO-B"),
+    "statistics": (STATISTICS, {}, "no y_min and y_max of surrogate-5860-3"),
+    "percent": (
+        STATISTICS,
+        {f"surrogate-{SPACE}-3": {"y_min": 10.0, "y_max": 90.0}},
+        "y_min=10 and y_max=90 of surrogate-5860-3 are no accuracies",
+    ),
+    "descriptors": ("hpob-data/meta-dataset-descriptors.json", {}, "does not describe space 5860"),
+    "columns": (
+        "hpob-data/meta-dataset-descriptors.json",
+        {SPACE: {"variables_order": ["alpha"]}},
+        "it has 2 features, space 5860 has 1 columns",
+    ),
+    "initial points": ("hpob-data/bo-initializations.json", {}, "meta-test-dataset.json is not as HPO-B"),
+    "a list": ("hpob-data/bo-initializations.json", [1], "holds a list, expected an object"),
+    "test tables": ("hpob-data/meta-test-dataset.json", {SPACE: {"14965": {"X": []}}}, "IndexError"),
+    "other datasets": ("hpob-data/meta-test-dataset.json", None, "no surrogate of 1 test dataset(s) of space 5860: 77"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "reason"), DAMAGE.values(), ids=DAMAGE)
+def test_damaged_files_are_named(folder: Path, own_cache: Path, name: str, content: Any, reason: str) -> None:
+    path = folder / "hpob" / name
+    if content is None:
+        content = json.loads(path.read_text())
+        content[SPACE]["77"] = content[SPACE].pop("14965")
+        starts = folder / "hpob" / "hpob-data" / "bo-initializations.json"
+        chosen = json.loads(starts.read_text())
+        chosen[SPACE]["77"] = chosen[SPACE].pop("14965")
+        starts.write_text(json.dumps(chosen))
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    refused(DataIntegrityError, folder, reason, "python -m hpo_gym.download hpob")
+    assert not list(own_cache.rglob("*.part"))
+
+
+class TestVector(VectorEnvCase):
+    @pytest.fixture(params=["HPO-HPOB-v0", "HPO-HPOBContinuous-v0"])
+    def settings(self, request: pytest.FixtureRequest, hpob_folder: Path) -> dict[str, Any]:
+        more = {"space": SPACE, "data_dir": str(hpob_folder)}
+        return {"id": request.param, "budget": 5, **more}
+
+    @pytest.fixture
+    def make_env(self, settings: dict[str, Any]) -> Any:
+        return lambda **overrides: gym.make(**(settings | overrides))
+
+    @pytest.fixture
+    def make_vector_env(self, settings: dict[str, Any]) -> Any:
+        return lambda num_envs, **overrides: gym.make_vec(num_envs=num_envs, **(settings | overrides)).unwrapped
+
+
+def environment(folder: Path, **settings: Any) -> EnvironmentConfig:
+    chosen = {"space": SPACE, "data_dir": str(folder)} | settings
+    return EnvironmentConfig(id=find_protocol("hpob-v3").environment, **chosen)
+
+
+def test_the_protocol_begins_with_the_published_points_of_each_repetition(hpob_folder: Path) -> None:
+    config = ComparisonConfig(
+        agents=("random", "tpe", "portfolio"), env=environment(hpob_folder), protocol="hpob-v3", budget=8, seeds=3
+    )
+    comparison = prepare(config)
+    assert comparison.rules.protocol == "per-space" and comparison.rules.settings["start"] == "none"
+    result = comparison.run().require_complete()
+    frame, suite = result.configurations.frame, comparison.suite
+    assert len(frame) == 3 * 3 * 3 * 8
+    for (agent, task, seed), rows in frame.groupby(["agent", "task", "seed"]):
+        expected = suite.initial_points[int(seed), suite.position(str(task))]  # type: ignore[index]
+        found = rows.sort_values("trial")[list(SPACES[SPACE]["columns"])].to_numpy()[:5]
+        np.testing.assert_allclose(found, expected.numpy(), atol=1e-6, err_msg=str(agent))
+    records = result.records.frame
+    first = records[records["trial"] <= 5].groupby(["task", "seed", "trial"])["score"].nunique()
+    assert set(first) == {1}
+
+
+def test_the_protocol_has_the_budget_of_hpob(hpob_folder: Path) -> None:
+    config = ComparisonConfig(agents=("random",), env=environment(hpob_folder), protocol="hpob-v3")
+    rules = prepare(config).rules
+    assert (rules.budget, rules.seeds, rules.initial_points) == (105, 5, 5) and rules.published_points
+
+
+def test_published_points_are_refused_where_there_are_none(hpob_folder: Path) -> None:
+    def centre(observation: Any, mask: Any, draws: torch.Generator) -> torch.Tensor:
+        return torch.full((len(observation), 2), 0.5)
+
+    contenders = [Contender("centre", "", "continuous", "flat", centre)]
+    suite = load(hpob_folder, protocol="per-space")
+    rules: dict[str, Any] = {"budget": 8, "initial_points": 5, "published_points": True, "protocol": "per-space"}
+    for changes, reason in (
+        ({"seeds": 6}, "5 sets of 5 initial points; asked for were 6 repetitions of 5"),
+        ({"seeds": 2, "first_seed": 4}, "asked for were 6 repetitions"),
+        ({"initial_points": 6}, "repetitions of 6"),
+        ({"split": "val"}, "no initial points of 1 task.s. of split='val', such as openml-task:37"),
+    ):
+        with pytest.raises(InvalidSettingError, match=reason):
+            evaluate_all(contenders, suite, Rules(**(rules | changes)))
+    with pytest.raises(InvalidSettingError, match="bundled:rpart publishes no initial points"):
+        evaluate_all(contenders, hpo_gym.load_suite("bundled", "rpart", protocol="per-space"), Rules(**rules))
+    with pytest.raises(InvalidSettingError, match="no effect with initial_points=0"):
+        Rules(published_points=True)
+    later = evaluate_all(
+        contenders, suite, Rules(**(rules | {"seeds": 1, "first_seed": 2, "settings": {"start": "none"}}))
+    )
+    frame = later.configurations.frame
+    task = suite.position(str(frame["task"].iloc[0]))
+    first = frame[(frame["task"] == frame["task"].iloc[0]) & (frame["trial"] == 1)]
+    expected = suite.initial_points[2, task, 0].numpy()  # type: ignore[index]
+    np.testing.assert_allclose(first[["alpha", "lambda"]].to_numpy()[0], expected, atol=1e-6)
+
+
+def test_the_protocol_takes_no_other_source() -> None:
+    env = EnvironmentConfig(id="HPO-OpenMLContinuous-v0", space="rpart")
+    config = ComparisonConfig(agents=("random",), env=env, protocol="hpob-v3")
+    with pytest.raises(InvalidSettingError, match="protocol=hpob-v3 is about tasks of hpob"):
+        prepare(config)

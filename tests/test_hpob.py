@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -298,3 +299,23 @@ def test_the_protocol_takes_no_other_source() -> None:
     config = ComparisonConfig(agents=("random",), env=env, protocol="hpob-v3")
     with pytest.raises(InvalidSettingError, match="protocol=hpob-v3 is about tasks of hpob"):
         prepare(config)
+
+
+@pytest.mark.slow
+def test_the_page_sets_a_result_beside_the_published_curves(
+    hpob_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "published.md").read_text()
+    first, second = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    config = ComparisonConfig(agents=("random", "tpe"), env=environment(hpob_folder), protocol="hpob-v3", seeds=1)
+    records = prepare(config).run().require_complete().records
+    folder = tmp_path / "evaluations" / "hpob-5971"
+    folder.mkdir(parents=True)
+    records.to_parquet(folder / "records.parquet")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(first, "published.md", "exec"), names)
+    *lines, ours, published = second.strip().splitlines()
+    exec(compile("\n".join(lines), "published.md", "exec"), names)
+    assert 0.0 <= eval(ours.partition("#")[0], names) < 0.5
+    assert eval(published, names) == pytest.approx(0.0180, abs=5e-5)

@@ -91,7 +91,7 @@ class ModelSource:
             return self._random.propose()
         model = self._studies[rungs[-1]]
         with quiet():
-            asked, parameters = model.suggest()
+            asked, parameters = model.suggest_legal()
         # It is evaluated elsewhere, most often at a cheaper rung: what comes out is told to the study of that one.
         model.study.tell(asked, state=TrialState.FAIL)
         return model.space.point(parameters)
@@ -107,10 +107,12 @@ class BOHB(MultiFidelityAgent):
     """Hyperband's brackets, new configurations mostly from a model of what was seen.
 
     Differences from the paper's code: the density is Optuna's, which splits at the best tenth (not 15 percent) and
-    has its own bandwidths; a forbidden suggestion costs its evaluation.
+    has its own bandwidths.
     """
 
     name: ClassVar[str] = "bohb"
+    # 2: forbidden suggestions are not paid for.
+    version: ClassVar[int] = 2
     libraries: ClassVar[tuple[str, ...]] = ("optuna",)
     config: BOHBConfig
 

@@ -29,7 +29,8 @@ __all__ = ["CMAES", "CMAESConfig", "CMAESOptimizer", "ContinuousStrategy", "Mixe
 #: Integers of more values are continuous to the library: their steps are finer than what float32 points resolve well.
 _MOST_LEVELS = 2**16
 _SEEDS = 2**32
-
+# So many forbidden solutions in a row are drawn again, as the library draws those outside of its bounds.
+_MOST_FORBIDDEN = 100
 
 _MEANS = ("centre", "start")
 
@@ -71,7 +72,8 @@ class CMAES(SequentialAgent):
     """
 
     name: ClassVar[str] = "cmaes"
-    version: ClassVar[int] = 2
+    # 3: forbidden solutions are drawn again.
+    version: ClassVar[int] = 3
     libraries: ClassVar[tuple[str, ...]] = ("cmaes",)
     config: CMAESConfig
 
@@ -128,8 +130,17 @@ class CMAESOptimizer(Optimizer):
     def ask(self) -> Suggestion:
         if self._strategy is None:
             self._strategy = self._start()
-        self._asked = self._strategy.ask()
+        self._asked = self._draw(self._strategy)
         return Suggestion(self._asked[1])
+
+    def _draw(self, strategy: Strategy) -> tuple[Any, Tensor]:
+        """Return a solution that the search space allows, if one of the first hundred is."""
+        solution, point = strategy.ask()
+        for _ in range(_MOST_FORBIDDEN if self._space.has_forbidden else 0):
+            if bool(self._space.legal(self._space.snap(point[None].float()))):
+                break
+            solution, point = strategy.ask()
+        return solution, point
 
     def tell(self, trial: Trial) -> None:
         asked, self._asked = self._asked, None

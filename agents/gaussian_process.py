@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from agents.acquisition import maximise_acquisition
 from agents.optuna_space import OptunaSpace, Parameters, StudyOptimizer, quiet
@@ -63,8 +64,8 @@ class GaussianProcess(SequentialAgent):
     """
 
     name: ClassVar[str] = "gp"
-    # 2: the acquisition function in closed form, equal to about ten digits.
-    version: ClassVar[int] = 2
+    # 2: the acquisition function in closed form, equal to about ten digits. 3: forbidden suggestions are not paid for.
+    version: ClassVar[int] = 3
     libraries: ClassVar[tuple[str, ...]] = ("optuna", "scipy")
     config: GPConfig
 
@@ -91,15 +92,15 @@ class GPOptimizer(StudyOptimizer):
             asked = self.study.ask(fixed_distributions=self.space.distributions)
         return asked, dict(asked.params)
 
-    def learn(self, asked: OptunaTrial, parameters: Parameters, trial: Trial) -> None:
+    def learn(self, asked: OptunaTrial, parameters: Parameters, active: Tensor, score: float) -> None:
         from optuna.trial import TrialState
 
-        imputed = self.space.imputed(parameters, trial.active)
+        imputed = self.space.imputed(parameters, active)
         if imputed == parameters:
-            super().learn(asked, parameters, trial)
+            super().learn(asked, parameters, active, score)
             return
         self.study.tell(asked, state=TrialState.FAIL)
-        self.add(imputed, trial.score)
+        self.add(imputed, score)
 
     def foreign(self, trial: Trial) -> Parameters:
         return self.space.parameters(trial, impute=True)

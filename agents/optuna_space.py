@@ -5,7 +5,7 @@ hyperparameter in its own kind, conditions by define-by-run, and told its own pa
 float32 copy of them never enters its model where the original is known.
 
 Optuna (Akiba et al., 2019, "Optuna: A Next-generation Hyperparameter Optimization Framework", KDD) has no forbidden
-clauses: a forbidden suggestion costs its trial, scores 0 and is told like any other.
+clauses: it is told a forbidden suggestion with score 0, and asked again. That takes no evaluation.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from optuna.trial import Trial as OptunaTrial
 
 __all__ = ["OptunaSpace", "StudyOptimizer", "quiet"]
+
+# So many suggestions in a row may be forbidden; one more is evaluated, scores 0 and is paid for.
+_MOST_FORBIDDEN = 20
 
 #: Numbers of Optuna parameters by name; choices by position.
 Parameters = dict[str, float | int]
@@ -80,7 +83,7 @@ class OptunaSpace:
         """
         parameters: Parameters = {}
         for depth, level in enumerate(self._levels):
-            active = None if depth == 0 else self._active(parameters)
+            active = None if depth == 0 else self.active(parameters)
             for index in level:
                 kind = self.by_column.get(index)
                 if kind is not None and (active is None or bool(active[index])):
@@ -132,8 +135,16 @@ class OptunaSpace:
             for index in self.by_column
         }
 
-    def _active(self, parameters: Parameters) -> Tensor:
-        return self.space.active(self.space.snap(self.point(parameters)[None].float()))[0]
+    def active(self, parameters: Parameters) -> Tensor:
+        """Return which hyperparameters are active where the environment evaluates parameters: bool ``[D]``."""
+        return self.space.active(self._snapped(parameters))[0]
+
+    def legal(self, parameters: Parameters) -> bool:
+        """Return whether the search space allows what the environment would evaluate."""
+        return not self.space.has_forbidden or bool(self.space.legal(self._snapped(parameters)))
+
+    def _snapped(self, parameters: Parameters) -> Tensor:
+        return self.space.snap(self.point(parameters)[None].float())
 
     def _plain(self, index: int, number: float) -> float | int:
         return number if self.space.spec.columns[index].kind == "float" else round(number)
@@ -157,7 +168,7 @@ class StudyOptimizer(Optimizer):
 
     def ask(self) -> Suggestion:
         with quiet():
-            asked, parameters = self.suggest()
+            asked, parameters = self.suggest_legal()
         self._asked = asked, parameters
         return Suggestion(self.space.point(parameters))
 
@@ -166,7 +177,7 @@ class StudyOptimizer(Optimizer):
 
         asked, self._asked = self._asked, None
         if asked is not None and trial.evaluated(self.space.evaluated(asked[1])):
-            self.learn(*asked, trial)
+            self.learn(*asked, trial.active, trial.score)
             return
         if asked is not None:
             # Something else was evaluated instead; Optuna must not wait for an outcome that never comes.
@@ -178,9 +189,19 @@ class StudyOptimizer(Optimizer):
         asked = self.study.ask()
         return asked, self.space.suggest(asked)
 
-    def learn(self, asked: OptunaTrial, parameters: Parameters, trial: Trial) -> None:
-        """Tell the study the outcome of a trial that it asked for."""
-        self.study.tell(asked, trial.score)
+    def suggest_legal(self) -> tuple[OptunaTrial, Parameters]:
+        """Ask the study until it suggests what is not forbidden, at most 20 times more."""
+        asked, parameters = self.suggest()
+        for _ in range(_MOST_FORBIDDEN):
+            if self.space.legal(parameters):
+                break
+            self.learn(asked, parameters, self.space.active(parameters), 0.0)
+            asked, parameters = self.suggest()
+        return asked, parameters
+
+    def learn(self, asked: OptunaTrial, parameters: Parameters, active: Tensor, score: float) -> None:
+        """Tell the study the outcome of a trial that it asked for, and which hyperparameters were active, ``[D]``."""
+        self.study.tell(asked, score)
 
     def foreign(self, trial: Trial) -> Parameters:
         """Return the parameters with which a trial is told that the study did not ask for."""

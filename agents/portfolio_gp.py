@@ -53,8 +53,8 @@ class PortfolioGP(SequentialAgent):
     """
 
     name: ClassVar[str] = "portfolio_gp"
-    # 2: as of GaussianProcess.
-    version: ClassVar[int] = 2
+    # 2, 3: as of GaussianProcess.
+    version: ClassVar[int] = 3
     libraries: ClassVar[tuple[str, ...]] = ("optuna", "scipy")
     uses_training_tasks: ClassVar[bool] = True
     config: PortfolioGPConfig

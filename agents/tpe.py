@@ -48,6 +48,8 @@ class TPE(SequentialAgent):
     """
 
     name: ClassVar[str] = "tpe"
+    # 2: forbidden suggestions are not paid for.
+    version: ClassVar[int] = 2
     libraries: ClassVar[tuple[str, ...]] = ("optuna",)
     config: TPEConfig
 

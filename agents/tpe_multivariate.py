@@ -39,6 +39,8 @@ class MultivariateTPE(SequentialAgent):
     """
 
     name: ClassVar[str] = "tpe_multivariate"
+    # 2: forbidden suggestions are not paid for.
+    version: ClassVar[int] = 2
     libraries: ClassVar[tuple[str, ...]] = ("optuna",)
     config: MultivariateTPEConfig
 

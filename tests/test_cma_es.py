@@ -316,3 +316,17 @@ def test_the_global_generators_are_left_alone():
 def test_impossible_settings_are_named(field, value):
     with pytest.raises(InvalidSettingError, match=field):
         CMAESConfig(**{field: value})
+
+
+@pytest.mark.parametrize("heeded", [True, False])
+def test_what_is_forbidden_is_drawn_again(heeded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    env = environment(1, "conditional", budget=60)
+    agent, draws = prepared(env), generator(0, "test")
+    if not heeded:
+        monkeypatch.setattr("agents.cma_es._MOST_FORBIDDEN", 0)
+    observation, _ = env.reset(seed=0)
+    legal = []
+    for _ in range(59):
+        observation, _, _, _, info = env.step(agent.act(observation, None, draws))
+        legal.append(bool(info["legal"].all()))
+    assert all(legal) is heeded

@@ -540,3 +540,30 @@ def test_portfolio_gp_does_not_pay_twice_for_the_start():
 def test_impossible_settings_are_named(config, field, value):
     with pytest.raises(InvalidSettingError, match=field):
         config(**{field: value})
+
+
+@pytest.mark.parametrize("heeded", [True, False])
+@pytest.mark.parametrize("name", PLAIN)
+def test_no_trial_is_spent_on_what_is_forbidden(name, heeded, monkeypatch):
+    if not heeded:
+        monkeypatch.setattr("agents.optuna_space._MOST_FORBIDDEN", 0)
+    env = environment(1, "conditional", budget=40)
+    agent = prepared(name, env)
+    draws = generator(0, "test")
+    observation, _ = env.reset(seed=0)
+    legal = []
+    for _ in range(39):
+        observation, _, _, _, info = env.step(agent.act(observation, None, draws))
+        legal.append(bool(info["legal"].all()))
+    assert all(legal) is heeded
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_what_is_forbidden_is_told_as_worst_and_at_last_suggested(name, monkeypatch):
+    space = TINY_SUITES["conditional"]().space
+    env = environment(1, "conditional")
+    optimizer = prepared(name, env).make_optimizer(Problem(space, 12), 0)
+    monkeypatch.setattr(OptunaSpace, "legal", lambda self, parameters: False)
+    optimizer.ask()
+    told = [trial.value for trial in optimizer.study.trials if trial.state.is_finished() and trial.value is not None]
+    assert told == [0.0] * 20

@@ -360,7 +360,8 @@ def test_conditional_episodes_are_told_as_they_were_suggested(name):
     optimizer = agent._episodes[0].optimizer
     assert isinstance(optimizer, StudyOptimizer)
     space, study = env.suite.space, optimizer.study
-    told = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+    # Forbidden ones are told, too, and none of them was evaluated.
+    told = [trial for trial in study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)) if trial.value != 0.0]
     assert len(told) == 15
     for number, trial in enumerate(told):
         u, active = history["u"][0, number], history["active"][0, number]

@@ -49,7 +49,8 @@ A killed evaluation goes on where it stopped: give the same command again.
 Settings (key=value):
   protocol    openml-transfer, openml-zero-shot, single-task, multi-fidelity or live: what methods may have learned
               from; live trains models (python evaluate.py protocol=live agents=[random,tpe,gp]); grpoformer-36 trains
-              six kinds of models on six datasets, one kind alone with env.space=svm
+              six kinds of models on six datasets, one kind alone with env.space=svm; hpob-v3 is HPO-B's, in
+              env.space=5971 or another of its spaces
   agents      names; default: random, and those of run=
   run         run folder(s) of train.py; the environment is theirs, changed by env.<setting>=...
   split       train, val, test or all (default: the protocol's, or test)
@@ -58,7 +59,8 @@ Settings (key=value):
   trials      when regret is shown, for example [10,50]
   reference   agent that the others are compared with (default: random)
   settings    settings of methods, for example settings.tpe.startup_trials=20
-  initial_points  random configurations shared by all methods, after the start (default: 0)
+  initial_points  configurations shared by all methods, after the start: random ones, with protocol=hpob-v3 those
+              that HPO-B publishes (default: 0, or the protocol's)
   workers     processes for methods that play one episode at a time (default: one per core)
   allow_leak  evaluate on datasets that a policy was trained on or chosen by (default: false)
   output      folder to write to (default: evaluations/<space>-<split>, or evaluation/ in the first run folder)

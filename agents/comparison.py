@@ -174,7 +174,7 @@ def prepare(config: ComparisonConfig) -> Comparison:
         seed=config.seed,
         budget=env.engine.settings.budget,
         initial_points=_first(config.initial_points, protocol and protocol.initial_points, 0),
-        published_points=protocol is not None and protocol.published_points,
+        published_points=_published_points(config, protocol),
         settings=evaluation_settings(env),
         first_seed=config.first_seed,
     )
@@ -253,6 +253,11 @@ def _require_fit(env: HPOVectorEnv, protocol: Protocol, split: str) -> None:
             f"split={split} is not what protocol={protocol.name} plays: split={protocol.split} (split=val while a "
             "method is developed). Leave out protocol to play it nonetheless."
         )
+
+
+def _published_points(config: ComparisonConfig, protocol: Protocol | None) -> bool:
+    # Nobody publishes where the validation tasks begin: there the initial points are random.
+    return protocol is not None and protocol.published_points and config.split == protocol.split
 
 
 def _first(*values: Any) -> Any:

@@ -72,7 +72,7 @@ class GaussianProcess(SequentialAgent):
     def make_optimizer(self, problem: Problem, seed: int) -> Optimizer:
         config = self.config
         sampler = fast_sampler(seed, config.startup_trials, config.deterministic, config.acquisition)
-        return GPOptimizer(OptunaSpace(problem.space), sampler)
+        return GPOptimizer(OptunaSpace(problem.space), sampler, config.startup_trials)
 
 
 class GPOptimizer(StudyOptimizer):
@@ -85,6 +85,7 @@ class GPOptimizer(StudyOptimizer):
     Args:
         space: The search space in Optuna's terms.
         sampler: A ``GPSampler``.
+        startup_trials: As for :class:`~agents.optuna_space.StudyOptimizer`.
     """
 
     def suggest(self) -> tuple[OptunaTrial, Parameters]:

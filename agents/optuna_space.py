@@ -5,7 +5,8 @@ hyperparameter in its own kind, conditions by define-by-run, and told its own pa
 float32 copy of them never enters its model where the original is known.
 
 Optuna (Akiba et al., 2019, "Optuna: A Next-generation Hyperparameter Optimization Framework", KDD) has no forbidden
-clauses: it is told a forbidden suggestion with score 0, and asked again. That takes no evaluation.
+clauses: it is told a forbidden suggestion with score 0 (at the random start: that it failed), and asked again. That
+takes no evaluation.
 """
 
 from __future__ import annotations
@@ -156,12 +157,15 @@ class StudyOptimizer(Optimizer):
     Args:
         space: The search space in Optuna's terms.
         sampler: The method, with its seed.
+        startup_trials: Trials that the sampler draws at random before it has a model, and counts. What is forbidden
+            takes none of their places: the study is told that it failed, and learns nothing from it.
     """
 
-    def __init__(self, space: OptunaSpace, sampler: BaseSampler) -> None:
+    def __init__(self, space: OptunaSpace, sampler: BaseSampler, startup_trials: int = 0) -> None:
         import optuna
 
         self.space = space
+        self._startup, self._evaluated = startup_trials, 0
         with quiet():
             self.study = optuna.create_study(direction="maximize", sampler=sampler)
         self._asked: tuple[OptunaTrial, Parameters] | None = None
@@ -176,6 +180,7 @@ class StudyOptimizer(Optimizer):
         from optuna.trial import TrialState
 
         asked, self._asked = self._asked, None
+        self._evaluated += 1
         if asked is not None and trial.evaluated(self.space.evaluated(asked[1])):
             self.learn(*asked, trial.active, trial.score)
             return
@@ -191,11 +196,16 @@ class StudyOptimizer(Optimizer):
 
     def suggest_legal(self) -> tuple[OptunaTrial, Parameters]:
         """Ask the study until it suggests what is not forbidden, at most 20 times more."""
+        from optuna.trial import TrialState
+
         asked, parameters = self.suggest()
         for _ in range(_MOST_FORBIDDEN):
             if self.space.legal(parameters):
                 break
-            self.learn(asked, parameters, self.space.active(parameters), 0.0)
+            if self._evaluated < self._startup:
+                self.study.tell(asked, state=TrialState.FAIL)
+            else:
+                self.learn(asked, parameters, self.space.active(parameters), 0.0)
             asked, parameters = self.suggest()
         return asked, parameters
 

@@ -55,7 +55,7 @@ class TPE(SequentialAgent):
 
     def make_optimizer(self, problem: Problem, seed: int) -> Optimizer:
         sampler = tpe_sampler(seed, False, self.config.startup_trials, self.config.candidates)
-        return StudyOptimizer(OptunaSpace(problem.space), sampler)
+        return StudyOptimizer(OptunaSpace(problem.space), sampler, self.config.startup_trials)
 
 
 def tpe_sampler(seed: int, multivariate: bool, startup_trials: int, candidates: int) -> TPESampler:

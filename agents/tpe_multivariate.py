@@ -46,4 +46,4 @@ class MultivariateTPE(SequentialAgent):
 
     def make_optimizer(self, problem: Problem, seed: int) -> Optimizer:
         sampler = tpe_sampler(seed, True, self.config.startup_trials, self.config.candidates)
-        return StudyOptimizer(OptunaSpace(problem.space), sampler)
+        return StudyOptimizer(OptunaSpace(problem.space), sampler, self.config.startup_trials)

@@ -14,7 +14,7 @@ import numpy as np
 from hpo_gym.sources.archives import ORIGIN_FILE
 from hpo_gym.sources.pinned import packaged_table
 
-#: Encoded columns and datasets by space and side; the test datasets of 5860 are those of HPO-B v3.
+#: Encoded columns and datasets by space and side; columns, and the test datasets of 5860, are those of HPO-B v3.
 SPACES: dict[str, dict[str, Any]] = {
     "5860": {
         "columns": ["alpha", "lambda"],
@@ -22,7 +22,18 @@ SPACES: dict[str, dict[str, Any]] = {
         "val": ["37"],
         "test": ["14965", "9976", "3493"],
     },
-    "7200": {"columns": ["x0", "x1", "x10", "x2.na", "x2"], "train": ["11", "37"], "val": [], "test": []},
+    "3442": {
+        "columns": [
+            "n_neighbors",
+            "algorithm.ohe._auto",
+            "algorithm.ohe._brute",
+            "metric.ohe._cosine",
+            "metric.ohe._minkowski",
+        ],
+        "train": ["11", "37"],
+        "val": [],
+        "test": [],
+    },
 }
 _ROWS, _SEEDS, _POINTS = 60, 5, 5
 
@@ -57,8 +68,6 @@ def write_hpob(folder: Path, seed: int = 0) -> Path:
         # As after a download.
         pinned = packaged_table().files[f"hpob/{archive.name}.zip"].sha256
         (archive / ORIGIN_FILE).write_text(f"{pinned}\n", encoding="ascii")
-    described = {space: {"variables_order": facts["columns"]} for space, facts in SPACES.items()}
-    write(tables / "meta-dataset-descriptors.json", described)
     return folder
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from hpob_files import SPACES, predict
+from hpob_files import SPACES, predict, random_booster
 
 import hpo_gym
 from agents.comparison import ComparisonConfig, prepare
@@ -23,6 +24,7 @@ from hpo_gym.evaluation import Contender, Rules, evaluate_all
 from hpo_gym.evaluation.protocols import find_protocol
 from hpo_gym.evaluation.published import HPOB_V3
 from hpo_gym.sources.archives import ORIGIN_FILE
+from hpo_gym.sources.hpob_files import hpob_columns
 from hpo_gym.tasks.suite import TaskSuite
 from hpo_gym.testing import VectorEnvCase
 
@@ -63,20 +65,57 @@ def test_answers_are_those_of_the_files(hpob_folder: Path, space: str) -> None:
     suite = load(hpob_folder, space)
     assert suite.space.names == tuple(SPACES[space]["columns"])
     task, u = torch.arange(40) % suite.num_tasks, torch.rand(40, suite.space.dimension)
-    found = suite.evaluate(task, u, suite.space.active(u)).score
+    found = suite.evaluate(task, u, suite.space.active(u)).metrics[:, 1]
     models = [read(hpob_folder, "saved-surrogates", f"surrogate-{space}-{ref.id}.json") for ref in suite.tasks]
     expected = [predict(models[int(index)], row.numpy()) for index, row in zip(task, u, strict=True)]
     torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float32), rtol=0.0, atol=1e-6)
 
 
-def test_regret_is_scaled_as_hpob_scales(hpob_folder: Path) -> None:
+def test_scores_are_scaled_and_clipped_as_hpob_does(hpob_folder: Path) -> None:
     suite, stated = load(hpob_folder), read(hpob_folder, "saved-surrogates", "summary-stats.json")
+    task, u = torch.arange(700) % suite.num_tasks, torch.rand(700, 2)
+    evaluation = suite.evaluate(task, u, suite.space.active(u))
+    accuracy = evaluation.metrics[:, 1].numpy().astype(float)
+    facts = [stated[f"surrogate-{SPACE}-{suite.tasks[int(index)].id}"] for index in task]
+    low, high = (np.array([each[name] for each in facts]) for name in ("y_min", "y_max"))
+    expected = np.clip((accuracy - low) / (high - low), 0.0, 1.0)
+    np.testing.assert_allclose(evaluation.score.numpy(), expected, atol=1e-5)
+    # Some of these random surfaces go beyond what the tables hold, on both sides.
+    assert (expected == 0.0).any() and (expected == 1.0).any()
+    np.testing.assert_allclose(suite.regret(task, evaluation.score).numpy(), 1.0 - expected, atol=1e-5)
+
+
+def test_accuracy_itself_can_be_optimised(hpob_folder: Path) -> None:
+    suite, stated = load(hpob_folder, metric="accuracy"), read(hpob_folder, "saved-surrogates", "summary-stats.json")
+    known = suite.require_range()
     for index, ref in enumerate(suite.tasks):
-        low, high = (stated[f"surrogate-{SPACE}-{ref.id}"][name] for name in ("y_min", "y_max"))
-        score = low + 0.25 * (high - low)
-        regret = suite.regret(torch.tensor([index]), torch.tensor([score]))
-        assert float(regret) == pytest.approx(0.75, abs=1e-5)
-    assert "summary-stats.json" in suite.require_range().method
+        facts = stated[f"surrogate-{SPACE}-{ref.id}"]
+        assert float(known.worst[index]) == pytest.approx(facts["y_min"], abs=1e-6)
+        assert float(known.best[index]) >= facts["y_max"] - 1e-6
+    task = torch.arange(suite.num_tasks)
+    found = suite.evaluate(task, known.best_u, suite.space.active(known.best_u)).score
+    assert bool((found <= known.best + 1e-6).all()) and bool((found > known.median).all())
+
+
+def test_a_task_on_which_all_score_alike_has_no_regret(folder: Path) -> None:
+    path = folder / "hpob" / "saved-surrogates" / "summary-stats.json"
+    stated = json.loads(path.read_text())
+    stated[f"surrogate-{SPACE}-3"] = {"y_min": 0.5, "y_max": 0.5}
+    path.write_text(json.dumps(stated))
+    suite = load(folder)
+    task, u = torch.tensor([suite.position("3")] * 20), torch.rand(20, 2)
+    score = suite.evaluate(task, u, suite.space.active(u)).score
+    assert bool((score == 0.0).all()) and bool((suite.regret(task, score) == 0.0).all())
+
+
+def test_names_of_columns_are_those_of_the_descriptors(data_folder: Path) -> None:
+    described = json.loads((data_folder / "hpob" / "meta-dataset-descriptors.json").read_text())
+    assert len(described) == 176
+    for space, facts in described.items():
+        assert list(hpob_columns(space)) == facts["variables_order"]
+    assert {space.name: space.dimension for space in HPOB_V3.spaces} == {
+        space.name: len(hpob_columns(space.name)) for space in HPOB_V3.spaces
+    }
 
 
 def test_the_split_per_space_is_that_of_the_files(hpob_folder: Path) -> None:
@@ -87,7 +126,7 @@ def test_the_split_per_space_is_that_of_the_files(hpob_folder: Path) -> None:
     assert {ref.id for ref in HPOB_V3.space(SPACE).tasks} == set(SPACES[SPACE]["test"])
     assert Counter(ref.kind for ref in suite.tasks) == {"openml-task": 7}
     assert suite.split("per-space", "all") == list(range(7))
-    rare = load(hpob_folder, "7200")
+    rare = load(hpob_folder, "3442")
     assert rare.split("per-space", "train") == [0, 1] and rare.initial_points is None
 
 
@@ -99,12 +138,14 @@ def test_a_dataset_is_on_one_side_of_all_spaces_where_that_is_asked_for(hpob_fol
             for index in suite.split("dataset-disjoint", side):
                 sides.setdefault(suite.tasks[index].id, set()).add(side)
     assert all(len(each) == 1 for each in sides.values())
-    xgboost = hpo_gym.load_suite("bundled", "adaboost")
-    common = {ref.id: index for index, ref in enumerate(xgboost.tasks) if ref.id in sides and ref.kind == "openml-task"}
+    adaboost = hpo_gym.load_suite("bundled", "adaboost")
+    common = {
+        ref.id: index for index, ref in enumerate(adaboost.tasks) if ref.id in sides and ref.kind == "openml-task"
+    }
     assert common
     for task, index in common.items():
-        (side,) = sides[task]
-        assert index in xgboost.split("dataset-disjoint", side) or index in xgboost.split("dataset-disjoint", "all")
+        others = {"train", "val", "test"} - sides[task]
+        assert not any(index in adaboost.split("dataset-disjoint", other) for other in others)
 
 
 def test_initial_points_are_the_rows_that_the_files_name(hpob_folder: Path) -> None:
@@ -146,8 +187,32 @@ def test_what_is_damaged_in_the_cache_is_made_again(hpob_folder: Path, own_cache
     (path,) = own_cache.rglob(damaged)
     path.write_bytes(b"{")
     after = load(hpob_folder)
-    assert torch.equal(before.surrogate.leaf, after.surrogate.leaf)
+    assert all(torch.equal(*each) for each in zip(before.buffers(), after.buffers(), strict=True))
     assert path.read_bytes() != b"{"
+
+
+def test_without_a_cache_it_is_made_every_time(hpob_folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    expected = load(hpob_folder)
+    (tmp_path / "a_file").write_text("no folder")
+    monkeypatch.setenv("HPO_GYM_CACHE", str(tmp_path / "a_file"))
+    with pytest.warns(UserWarning, match="space 5860 cannot be kept .*HPO_GYM_CACHE"):
+        suite = load(hpob_folder)
+    assert all(torch.equal(*each) for each in zip(suite.buffers(), expected.buffers(), strict=True))
+
+
+def test_what_is_kept_can_be_read_where_nothing_can_be_written(
+    hpob_folder: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(hpob_folder)
+
+    def refuse(*arguments: Any) -> Any:
+        raise PermissionError("read-only")
+
+    for name in ("one_writer", "write_kept"):
+        monkeypatch.setattr(f"hpo_gym.sources.hpob.{name}", refuse)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load(hpob_folder).num_tasks == 7
 
 
 def test_other_files_have_a_cache_of_their_own(folder: Path) -> None:
@@ -159,7 +224,7 @@ def test_other_files_have_a_cache_of_their_own(folder: Path) -> None:
     after = load(folder)
     task, u = torch.tensor([after.position("3")]), torch.rand(1, 2)
     change = after.surrogate(task, u) - before.surrogate(task, u)
-    assert float(change) == pytest.approx(-0.25, abs=1e-6)
+    assert float(change[0, 1]) == pytest.approx(-0.25, abs=1e-6)
 
 
 def test_files_are_taken_only_from_the_pinned_archives(folder: Path) -> None:
@@ -174,12 +239,18 @@ def test_files_are_taken_only_from_the_pinned_archives(folder: Path) -> None:
 
 
 def test_missing_files_are_told_with_the_command(tmp_path: Path) -> None:
-    refused(DataMissingError, tmp_path, "hpob/hpob-data/", f"data_dir {tmp_path}", "python -m hpo_gym.download hpob")
+    refused(
+        DataMissingError,
+        tmp_path,
+        "hpob/hpob-data/bo-initializations.json",
+        f"data_dir {tmp_path}",
+        "python -m hpo_gym.download hpob",
+    )
 
 
 def test_names_are_checked(hpob_folder: Path) -> None:
     refused(UnknownNameError, hpob_folder, "'5861'", "'5860'", space="5861")
-    refused(UnknownNameError, hpob_folder, "'acc'", "'accuracy'", metric="acc")
+    refused(UnknownNameError, hpob_folder, "'acc'", "accuracy", metric="acc")
     assert load(hpob_folder, 5860).name == "5860"
 
 
@@ -193,13 +264,28 @@ DAMAGE: dict[str, tuple[str, Any, str]] = {
         {f"surrogate-{SPACE}-3": {"y_min": 10.0, "y_max": 90.0}},
         "y_min=10 and y_max=90 of surrogate-5860-3 are no accuracies",
     ),
-    "descriptors": ("hpob-data/meta-dataset-descriptors.json", {}, "does not describe space 5860"),
-    "columns": (
-        "hpob-data/meta-dataset-descriptors.json",
-        {SPACE: {"variables_order": ["alpha"]}},
-        "it has 2 features, space 5860 has 1 columns",
+    "columns": (SURROGATE, random_booster(np.random.default_rng(0), 3), "it has 3 features, space 5860 has 2 columns"),
+    "initial points": (
+        "hpob-data/bo-initializations.json",
+        {},
+        "bo-initializations.json is not as HPO-B publishes it (initial points of space 5860, dataset 14965: KeyError",
     ),
-    "initial points": ("hpob-data/bo-initializations.json", {}, "meta-test-dataset.json is not as HPO-B"),
+    "few initial points": (
+        "hpob-data/bo-initializations.json",
+        {SPACE: {name: {f"test{s}": [1, 2, 3] for s in range(5)} for name in SPACES[SPACE]["test"]}},
+        "expected 5 rows of finite numbers each",
+    ),
+    "not finite": (
+        "hpob-data/meta-test-dataset.json",
+        {SPACE: {name: {"X": [[float("nan"), 0.5]] * 60} for name in SPACES[SPACE]["test"]}},
+        "expected 5 rows of finite numbers each",
+    ),
+    "wide rows": (
+        "hpob-data/meta-test-dataset.json",
+        {SPACE: {name: {"X": [[0.5] * 3] * 60} for name in SPACES[SPACE]["test"]}},
+        "have 3 columns, expected 2",
+    ),
+    "sides": ("hpob-data/meta-validation-dataset.json", {SPACE: ["37"]}, "space 5860 holds a list"),
     "a list": ("hpob-data/bo-initializations.json", [1], "holds a list, expected an object"),
     "test tables": ("hpob-data/meta-test-dataset.json", {SPACE: {"14965": {"X": []}}}, "IndexError"),
     "other datasets": ("hpob-data/meta-test-dataset.json", None, "no surrogate of 1 test dataset(s) of space 5860: 77"),
@@ -217,8 +303,10 @@ def test_damaged_files_are_named(folder: Path, own_cache: Path, name: str, conte
         chosen[SPACE]["77"] = chosen[SPACE].pop("14965")
         starts.write_text(json.dumps(chosen))
     path.write_text(content if isinstance(content, str) else json.dumps(content))
-    refused(DataIntegrityError, folder, reason, "python -m hpo_gym.download hpob")
-    assert not list(own_cache.rglob("*.part"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        refused(DataIntegrityError, folder, reason, "python -m hpo_gym.download hpob")
+    assert not [path for path in own_cache.rglob("*") if path.suffix in (".part", ".tmp", ".lock")]
 
 
 class TestVector(VectorEnvCase):
@@ -265,6 +353,12 @@ def test_the_protocol_has_the_budget_of_hpob(hpob_folder: Path) -> None:
     assert (rules.budget, rules.seeds, rules.initial_points) == (105, 5, 5) and rules.published_points
 
 
+def test_validation_tasks_begin_at_random_points(hpob_folder: Path) -> None:
+    config = ComparisonConfig(agents=("random",), env=environment(hpob_folder), protocol="hpob-v3", split="val")
+    rules = prepare(config).rules
+    assert (rules.split, rules.initial_points, rules.published_points) == ("val", 5, False)
+
+
 def test_published_points_are_refused_where_there_are_none(hpob_folder: Path) -> None:
     def centre(observation: Any, mask: Any, draws: torch.Generator) -> torch.Tensor:
         return torch.full((len(observation), 2), 0.5)
@@ -273,9 +367,9 @@ def test_published_points_are_refused_where_there_are_none(hpob_folder: Path) ->
     suite = load(hpob_folder, protocol="per-space")
     rules: dict[str, Any] = {"budget": 8, "initial_points": 5, "published_points": True, "protocol": "per-space"}
     for changes, reason in (
-        ({"seeds": 6}, "5 sets of 5 initial points; asked for were 6 repetitions of 5"),
-        ({"seeds": 2, "first_seed": 4}, "asked for were 6 repetitions"),
-        ({"initial_points": 6}, "repetitions of 6"),
+        ({"seeds": 6}, "5 initial points of repetitions 0 to 4; asked for were 5 of repetitions 0 to 5"),
+        ({"seeds": 2, "first_seed": 4}, "asked for were 5 of repetitions 4 to 5"),
+        ({"initial_points": 6}, "asked for were 6 of repetitions 0 to 4"),
         ({"split": "val"}, "no initial points of 1 task.s. of split='val', such as openml-task:37"),
     ):
         with pytest.raises(InvalidSettingError, match=reason):

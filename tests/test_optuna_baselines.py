@@ -566,5 +566,13 @@ def test_what_is_forbidden_is_told_as_worst_and_at_last_suggested(name, monkeypa
     optimizer = prepared(name, env).make_optimizer(Problem(space, 12), 0)
     monkeypatch.setattr(OptunaSpace, "legal", lambda self, parameters: False)
     optimizer.ask()
-    told = [trial.value for trial in optimizer.study.trials if trial.state.is_finished() and trial.value is not None]
+    states = optuna.trial.TrialState
+    assert [trial.state for trial in optimizer.study.trials] == [states.FAIL] * 20 + [states.RUNNING]
+    # The random start is over.
+    for number, u in enumerate(space.sample(12, generator(0, "test")).double()):
+        optimizer.tell(trial_of(space, number, u, 0.5))
+    before = len(optimizer.study.trials)
+    optimizer.ask()
+    # The Gaussian process is told inactive hyperparameters with their defaults, as trials of their own.
+    told = [trial.value for trial in optimizer.study.trials[before:] if trial.state == states.COMPLETE]
     assert told == [0.0] * 20

@@ -203,20 +203,22 @@ class Stage:
         name = f"{suite.spec.source}:{suite.name}"
         if suite.initial_points is None:
             raise InvalidSettingError(
-                f"{name} publishes no initial points. Use published_points=False, or a test split of source='hpob'."
+                f"{name} publishes no initial points, which spaces of source='hpob' with test datasets do. Use "
+                "published_points=False."
             )
         sets, points = suite.initial_points.shape[0], suite.initial_points.shape[2]
         if rules.repetitions.stop > sets or rules.initial_points > points:
             raise InvalidSettingError(
-                f"{name} publishes {sets} sets of {points} initial points; asked for were {rules.repetitions.stop} "
-                f"repetitions of {rules.initial_points}. Use seeds={sets} and initial_points={points} or less."
+                f"{name} publishes {points} initial points of repetitions 0 to {sets - 1}; asked for were "
+                f"{rules.initial_points} of repetitions {rules.first_seed} to {rules.repetitions.stop - 1}. Use fewer "
+                "(initial_points, seeds, first_seed)."
             )
         chosen = suite.initial_points.to(self.engine.device)[list(rules.repetitions), :, : rules.initial_points]
         unknown = [suite.tasks[index] for index in self.engine.tasks.tolist() if bool(chosen[:, index].isnan().any())]
         if unknown:
             raise InvalidSettingError(
                 f"{name} publishes no initial points of {len(unknown)} task(s) of split={rules.split!r}, such as "
-                f"{unknown[0]}. Use split='test' and protocol='per-space', or published_points=False."
+                f"{unknown[0]}. It does of split='test' under protocol='per-space'."
             )
         return list(chosen.unbind(2))
 

@@ -102,7 +102,7 @@ def evaluate(
         suite: The tasks; everything is computed on its device.
         progress: Called with the share done, in ``(0, 1]``.
         rules: Fields of :class:`~hpo_gym.evaluation.Rules`: ``split``, ``protocol``, ``seeds``, ``seed``,
-            ``budget``, ``initial_points``, ``settings``, ``first_seed``.
+            ``budget``, ``initial_points``, ``published_points``, ``settings``, ``first_seed``.
 
     Returns:
         One row per trial.
@@ -211,9 +211,12 @@ def _identity(suite: TaskSuite, rules: Rules) -> dict[str, Any]:
     chosen = asdict(rules) | {"settings": dict(rules.settings)}
     # An episode is the same whatever there is besides it.
     del chosen["seeds"], chosen["first_seed"]
-    points = suite.initial_points
-    if rules.published_points and points is not None:
-        chosen["published_points"] = content_digest([("initial_points", points)])
+    # Only where they matter: what was played before they were there is the same.
+    del chosen["published_points"]
+    if rules.published_points and suite.initial_points is not None:
+        chosen["published_points"] = content_digest([("initial_points", suite.initial_points)])
+    if suite.spec.sides:
+        chosen["played"] = suite.split(rules.protocol, rules.split)
     return {
         "rules": chosen,
         "source": suite.spec.source,

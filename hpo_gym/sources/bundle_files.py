@@ -16,9 +16,18 @@ from typing import Any
 from torch import Tensor
 
 from hpo_gym.errors import DataIntegrityError, DataMissingError, UnknownNameError, unknown_name
-from hpo_gym.sources.temporaries import discard, replacing
+from hpo_gym.sources.temporaries import replacing
 
-__all__ = ["BUNDLE_FOLDER", "bundled_spaces", "read_bundle", "read_kept", "sha256", "write_atomic", "write_bundle"]
+__all__ = [
+    "BUNDLE_FOLDER",
+    "bundled_spaces",
+    "read_bundle",
+    "read_kept",
+    "sha256",
+    "write_atomic",
+    "write_bundle",
+    "write_kept",
+]
 
 #: Where the bundle lies inside the package.
 BUNDLE_FOLDER = Path(__file__).resolve().parent.parent / "data" / "bundle"
@@ -91,17 +100,16 @@ def read_bundle(space: str, folder: Path = BUNDLE_FOLDER) -> tuple[dict[str, Any
 
 
 def read_kept(name: str, folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-    """Return header and tensors that are kept in a folder of their own, ``None`` where they are not.
-
-    What is damaged is removed: it is kept only to save time, and can be made again.
-    """
-    if not folder.exists():
-        return None
+    """Return what :func:`write_kept` wrote; ``None`` where it did not, has not finished, or the files are damaged."""
     try:
         return read_bundle(name, folder)
     except (UnknownNameError, DataMissingError, DataIntegrityError):
-        discard(folder)
         return None
+
+
+def write_kept(name: str, header: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: Path) -> None:
+    """Write what can be made again into a folder of its own, whatever is there."""
+    _write(name, header, tensors, folder, {})
 
 
 def write_bundle(
@@ -111,13 +119,18 @@ def write_bundle(
     folder: Path = BUNDLE_FOLDER,
 ) -> int:
     """Write a space and its checksums; return its size in bytes."""
+    return _write(space, header, tensors, folder, _manifest(folder))
+
+
+def _write(
+    space: str, header: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: Path, manifest: dict[str, str]
+) -> int:
     from safetensors.torch import save
 
     files = {
         f"{space}.json": (json.dumps(header, indent=1, sort_keys=True) + "\n").encode(),
         f"{space}.safetensors": save({key: value.contiguous() for key, value in tensors.items()}),
     }
-    manifest = _manifest(folder)
     for name, data in files.items():
         write_atomic(folder / name, data)
         manifest[name] = sha256(data)

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
-from dataclasses import dataclass
-from functools import cached_property
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from hpo_gym.errors import DataIntegrityError, DataMissingError, unknown_name
+from hpo_gym.errors import DataIntegrityError, DataMissingError, require_names
 from hpo_gym.sources.archives import ORIGIN_FILE
 from hpo_gym.sources.bundle_files import write_atomic
 from hpo_gym.sources.pinned import packaged_table
 from hpo_gym.sources.store import cache_folder, data_places
+from hpo_gym.tasks.datasets import DATA_FOLDER
 
-__all__ = ["HPOB_SEEDS", "HPOBFiles", "HPOBIndex", "find_hpob", "load_json"]
+__all__ = ["HPOB_SEEDS", "HPOBFiles", "HPOBIndex", "find_hpob", "hpob_columns", "load_json"]
 
 #: Names of the sets of initial points, one for each repetition.
 HPOB_SEEDS = ("test0", "test1", "test2", "test3", "test4")
@@ -28,12 +31,12 @@ HPOB_SEEDS = ("test0", "test1", "test2", "test3", "test4")
 _TABLES, _SURROGATES = "hpob-data", "saved-surrogates"
 _STATISTICS = "summary-stats.json"
 _HELD_OUT = {"val": "meta-validation-dataset.json", "test": "meta-test-dataset.json"}
-_DESCRIPTORS, _INITIAL = "meta-dataset-descriptors.json", "bo-initializations.json"
+_INITIAL = "bo-initializations.json"
 _SURROGATE = re.compile(r"surrogate-(\d+)-(\d+)\.json")
 _INITIAL_POINTS = 5
 
 # Raised when what is kept in the cache changes.
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -79,21 +82,8 @@ class HPOBFiles:
         Raises:
             UnknownNameError: If there is no such space.
         """
-        if space not in self.datasets:
-            raise unknown_name("search space of HPO-B", space, self.datasets)
+        require_names("search space of HPO-B", [space], self.datasets)
         return self.datasets[space]
-
-    def columns(self, space: str) -> tuple[str, ...]:
-        """Return the names of the encoded hyperparameters of a space in their order.
-
-        Raises:
-            DataIntegrityError: If the descriptors do not know it.
-        """
-        path = self.tables / _DESCRIPTORS
-        try:
-            return tuple(str(name) for name in load_json(path)[space]["variables_order"])
-        except (KeyError, TypeError) as error:
-            raise _not_hpob(path, f"it does not describe space {space}") from error
 
     def surrogate(self, space: str, dataset: str) -> Path:
         """Return the file of a surrogate."""
@@ -138,14 +128,12 @@ class HPOBFiles:
             DataIntegrityError: If a file is not as HPO-B describes it.
         """
         kept = self.cache / "index.json"
-        if kept.exists():
-            try:
-                return HPOBIndex(**load_json(kept))
-            except (DataIntegrityError, TypeError):
-                # Whatever happened to it: it is made again.
-                kept.unlink()
+        # Where it is not there, or damaged, it is made again; where it cannot be kept, every time.
+        with suppress(DataIntegrityError, TypeError):
+            return HPOBIndex(**load_json(kept))
         index = self._read_index()
-        write_atomic(kept, json.dumps({"sides": index.sides, "initial": index.initial}).encode())
+        with suppress(OSError):
+            write_atomic(kept, json.dumps(asdict(index)).encode())
         return index
 
     def _read_index(self) -> HPOBIndex:
@@ -153,26 +141,51 @@ class HPOBFiles:
         initial: dict[str, dict[str, list[list[list[float]]]]] = {}
         chosen = load_json(self.tables / _INITIAL)
         for side, name in _HELD_OUT.items():
-            path = self.tables / name
-            tables = load_json(path)
-            try:
-                for space, datasets in tables.items():
-                    sides.setdefault(space, {}).update(dict.fromkeys(datasets, side))
-                    if side != "test":
-                        continue
-                    initial[space] = {
-                        dataset: [
-                            [
-                                list(map(float, table["X"][row]))
-                                for row in chosen[space][dataset][seed][:_INITIAL_POINTS]
-                            ]
-                            for seed in HPOB_SEEDS
-                        ]
-                        for dataset, table in datasets.items()
-                    }
-            except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-                raise _not_hpob(path, f"{type(error).__name__}: {error}") from error
+            tables = load_json(self.tables / name)
+            for space, datasets in tables.items():
+                if not isinstance(datasets, dict):
+                    raise _not_hpob(self.tables / name, f"space {space} holds a {type(datasets).__name__}")
+                sides.setdefault(space, {}).update(dict.fromkeys(datasets, side))
+                if side == "test":
+                    initial[space] = {dataset: self._rows(datasets, chosen, space, dataset) for dataset in datasets}
         return HPOBIndex(sides, initial)
+
+    def _rows(self, tables: Any, chosen: Any, space: str, dataset: str) -> list[list[list[float]]]:
+        """Return the initial points of a test dataset: ``[S][P][D]``."""
+        what = f"initial points of space {space}, dataset {dataset}"
+        try:
+            rows = [chosen[space][dataset][seed][:_INITIAL_POINTS] for seed in HPOB_SEEDS]
+        except (KeyError, TypeError) as error:
+            raise _not_hpob(self.tables / _INITIAL, f"{what}: {type(error).__name__}: {error}") from error
+        try:
+            x = tables[dataset]["X"]
+            points = [[[float(value) for value in x[row]] for row in each] for each in rows]
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise _not_hpob(self.tables / _HELD_OUT["test"], f"{what}: {type(error).__name__}: {error}") from error
+        widths = {len(point) for each in points for point in each}
+        finite = all(math.isfinite(value) for each in points for point in each for value in point)
+        if {len(each) for each in points} != {_INITIAL_POINTS} or len(widths) != 1 or not finite:
+            raise _not_hpob(self.tables / _INITIAL, f"{what}: expected {_INITIAL_POINTS} rows of finite numbers each")
+        return points
+
+
+@cache
+def _all_columns() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = json.loads((DATA_FOLDER / "hpob_columns.json").read_text(encoding="utf-8"))
+    return found
+
+
+def hpob_columns(space: str) -> tuple[str, ...]:
+    """Return the names of the encoded hyperparameters of a space in their order.
+
+    They travel with the package (``variables_order`` of HPO-B's ``meta-dataset-descriptors.json``, which lies in its
+    repository beside the archives).
+
+    Raises:
+        UnknownNameError: If HPO-B has no such space.
+    """
+    require_names("search space of HPO-B", [space], _all_columns())
+    return tuple(_all_columns()[space])
 
 
 def find_hpob(data_dir: str | None, verify: bool) -> HPOBFiles:
@@ -195,7 +208,7 @@ def find_hpob(data_dir: str | None, verify: bool) -> HPOBFiles:
 
 
 def _find(name: str, data_dir: str | None) -> Path:
-    needed = _STATISTICS if name == _SURROGATES else _DESCRIPTORS
+    needed = _STATISTICS if name == _SURROGATES else _INITIAL
     places = data_places(data_dir)
     for place in places.values():
         folder = place / "hpob" / name

@@ -15,7 +15,7 @@ import torch
 
 from hpo_gym.errors import DataMissingError, InvalidSettingError, require_names, unknown_name
 from hpo_gym.fitting.runs import RunFitSettings, cross_validate, fit_runs
-from hpo_gym.sources.bundle_files import read_kept, sha256, write_bundle
+from hpo_gym.sources.bundle_files import read_kept, sha256, write_kept
 from hpo_gym.sources.run_tables import RunTable, read_run_table
 from hpo_gym.sources.slow_work import telling_progress
 from hpo_gym.sources.store import cache_folder
@@ -234,5 +234,5 @@ def _fit(
     surrogate.round_to_half()
     if folder is not None:
         stored = {name: value if "quantiles" in name else value.half() for name, value in surrogate.tensors().items()}
-        write_bundle("fit", {"network": surrogate.header(), "quality": quality}, stored, folder)
+        write_kept("fit", {"network": surrogate.header(), "quality": quality}, stored, folder)
     return surrogate, quality

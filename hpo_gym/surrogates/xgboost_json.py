@@ -18,6 +18,8 @@ __all__ = ["BoostedTrees", "read_booster"]
 
 # A complete tree of that depth has 4,096 leaves; deeper ones would fill the memory.
 _DEEPEST = 12
+# They are kept as 16-bit numbers.
+_MOST_FEATURES = 2**15
 
 _IDENTITY, _LOGISTIC = ("reg:squarederror", "reg:linear"), ("reg:logistic", "binary:logistic")
 
@@ -87,7 +89,7 @@ def read_booster(model: Mapping[str, Any]) -> BoostedTrees:
         if int(facts.get("num_class", "0")) > 1 or int(facts.get("num_target", "1")) > 1:
             raise ValueError("it has several outputs")
         base, features = float(str(facts["base_score"]).strip("[]")), int(facts["num_feature"])
-        trees = [_Tree.of(tree) for tree in booster["model"]["trees"]]
+        trees = [_Tree.of(tree, features) for tree in booster["model"]["trees"]]
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"it is no model of XGBoost in JSON ({type(error).__name__}: {error})") from error
     if not trees:
@@ -95,8 +97,6 @@ def read_booster(model: Mapping[str, Any]) -> BoostedTrees:
     depth = max(tree.depth for tree in trees)
     complete = [tree.complete(depth) for tree in trees]
     feature, threshold, leaf = (np.stack(parts) for parts in zip(*complete, strict=True))
-    if int(feature.max(initial=0)) >= features:
-        raise ValueError(f"a tree asks for feature {int(feature.max())}, it has {features}")
     logistic = objective in _LOGISTIC
     if logistic:
         if not 0.0 < base < 1.0:
@@ -115,7 +115,7 @@ class _Tree:
     value: np.ndarray[Any, Any]
 
     @classmethod
-    def of(cls, tree: Mapping[str, Any]) -> _Tree:
+    def of(cls, tree: Mapping[str, Any], features: int) -> _Tree:
         import numpy as np
 
         if any(tree.get("split_type", ())) or tree.get("categories"):
@@ -127,6 +127,9 @@ class _Tree:
         inner = left >= 0
         if not (len(left) == len(right) == len(feature) == len(value) > 0) or (inner != (right >= 0)).any():
             raise ValueError("the nodes of a tree do not belong together")
+        asked = feature[inner]
+        if asked.size and not 0 <= asked.min() <= asked.max() < min(features, _MOST_FEATURES):
+            raise ValueError(f"a tree asks for features {asked.min()} to {asked.max()}, it has {features}")
         # Children come after their parents, so that every walk ends.
         number = np.arange(len(left))[inner]
         if any((child[inner] <= number).any() or (child >= len(left)).any() for child in (left, right)):

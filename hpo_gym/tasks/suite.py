@@ -56,7 +56,8 @@ class KnownRange:
         worst: Smallest score of the Sobol sample, ``[N]``.
         median: Median score of the Sobol sample, ``[N]``.
         best: Largest score found by sample, gradient refinement and local search, ``[N]``.
-        best_u: The configuration that reached ``best``, ``[N, D]``.
+        best_u: The configuration that reached ``best``, ``[N, D]``; where a source states a best score (``method``
+            says so), the best that was found.
         method: One sentence that says how they were found.
     """
 

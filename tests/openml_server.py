@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -121,6 +122,81 @@ def _error(code: int, message: str) -> str:
     return f"<oml:error {_NAMESPACE}><oml:code>{code}</oml:code><oml:message>{message}</oml:message></oml:error>"
 
 
+#: Runs: flow 77 on these tasks, every setup once; flow 78 has no run.
+RUN_TASKS = (3, 31, 49)
+_FLOW = "sklearn.pipeline.Pipeline(imputer=sklearn.impute.SimpleImputer,tree=sklearn.tree.DecisionTreeClassifier)(2)"
+_COMPONENTS = {
+    "imputer": "sklearn.impute.SimpleImputer(4)",
+    "tree": "sklearn.tree.DecisionTreeClassifier(9)",
+}
+
+
+def setups() -> dict[int, dict[str, str]]:
+    """Return the hyperparameters of every setup by id, values as scikit-learn's flows write them."""
+    found = {}
+    for number in range(24):
+        found[100 + number] = {
+            f"{_COMPONENTS['imputer']}_strategy": json.dumps(("mean", "median")[number % 2]),
+            f"{_COMPONENTS['tree']}_strategy": json.dumps("best"),
+            f"{_COMPONENTS['tree']}_criterion": json.dumps((None, "gini", "entropy")[number % 3]),
+            f"{_COMPONENTS['tree']}_min_samples_leaf": json.dumps(1 + number // 6),
+            f"{_COMPONENTS['tree']}_ccp_alpha": json.dumps(10.0 ** -(1 + number % 4)),
+            f"{_COMPONENTS['tree']}_random_state": json.dumps(number),
+            f"{_COMPONENTS['tree']}_n_jobs": "null",
+        }
+    return found
+
+
+def run_value(measure: str, task: int, setup: int) -> float:
+    """Return what a run reached."""
+    number = setup - 100
+    accuracy = 0.6 + 0.05 * (number % 3) + 0.04 * (number // 6) - 0.001 * (task % 7)
+    return accuracy if measure == "predictive_accuracy" else 1000.0 * (1 + number % 4)
+
+
+def _filters(path: str) -> dict[str, str]:
+    """Return ``{"flow": "77", ...}`` of ``.../list/function/x/flow/77``."""
+    parts = path.partition("/list/")[2].split("/")
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def _evaluations(path: str) -> tuple[int, bytes]:
+    asked = _filters(path)
+    tasks = [task for task in RUN_TASKS if "task" not in asked or str(task) in asked["task"].split(",")]
+    measure = asked["function"]
+    runs = [(task, setup) for task in tasks for setup in setups()] if asked["flow"] == "77" else []
+    # One run lacks the second measure.
+    runs = [run for run in runs if measure == "predictive_accuracy" or run != (3, 100)]
+    first = int(asked.get("offset", 0))
+    runs = runs[first : first + int(asked.get("limit", 10_000))]
+    if not runs or measure == "no_measure":
+        return 412, _error(542, "No results").encode()
+    parts = [
+        f"<oml:evaluation><oml:run_id>{1000 * task + setup}</oml:run_id><oml:task_id>{task}</oml:task_id>"
+        f"<oml:setup_id>{setup}</oml:setup_id><oml:flow_id>77</oml:flow_id><oml:flow_name>{_FLOW}</oml:flow_name>"
+        f"<oml:data_id>{task}</oml:data_id><oml:data_name>d{task}</oml:data_name><oml:function>{measure}</oml:function>"
+        "<oml:upload_time>2020-01-02 03:04:05</oml:upload_time><oml:uploader>1</oml:uploader>"
+        f"<oml:value>{run_value(measure, task, setup)}</oml:value></oml:evaluation>"
+        for task, setup in runs
+    ]
+    return 200, f"<oml:evaluations {_NAMESPACE}>{''.join(parts)}</oml:evaluations>".encode()
+
+
+def _setups(path: str) -> bytes:
+    known, parts = setups(), []
+    for number in map(int, _filters(path)["setup"].split(",")):
+        inner = "".join(
+            f"<oml:parameter><oml:id>{index}</oml:id><oml:flow_id>77</oml:flow_id><oml:flow_name>f</oml:flow_name>"
+            f"<oml:full_name>{name}</oml:full_name><oml:parameter_name>p</oml:parameter_name>"
+            f"<oml:data_type/><oml:default_value/><oml:value>{value}</oml:value></oml:parameter>"
+            for index, (name, value) in enumerate(known[number].items())
+        )
+        parts.append(
+            f"<oml:setup><oml:setup_id>{number}</oml:setup_id><oml:flow_id>77</oml:flow_id>{inner}</oml:setup>"
+        )
+    return f"<oml:setups {_NAMESPACE}>{''.join(parts)}</oml:setups>".encode()
+
+
 class OpenMLServer(ThreadingHTTPServer):
     """The server: datasets 3 and 4 (without a target), tasks 31 (cross-validation), 32 (holdout), 33 (clustering).
 
@@ -174,6 +250,13 @@ class OpenMLServer(ThreadingHTTPServer):
                     _error(151, "Unknown task").encode(),
                 )
             )
+        if path.startswith("/api/v1/xml/evaluation/list/"):
+            return _evaluations(path)
+        if path.startswith("/api/v1/xml/setup/list/"):
+            return 200, _setups(path)
+        if path.startswith("/api/v1/xml/user/list/"):
+            users = "<oml:user><oml:id>1</oml:id><oml:username>somebody</oml:username></oml:user>"
+            return 200, f"<oml:users {_NAMESPACE}>{users}</oml:users>".encode()
         if path.startswith("/data/v1/download/"):
             return 200, data_arff().encode()
         if path.startswith("/api_splits/get/"):

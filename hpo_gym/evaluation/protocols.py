@@ -55,7 +55,7 @@ class Protocol:
     published_points: bool = False
 
 
-_OPENML = ("bundled", "yahpo", "runs")
+_OPENML = ("bundled", "yahpo", "hpob", "openml", "runs")
 
 _ALL = (
     Protocol(

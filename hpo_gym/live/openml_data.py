@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -24,13 +24,22 @@ from hpo_gym.errors import (
 )
 from hpo_gym.live.frames import TaskChoice, split_target, table_from_frame
 from hpo_gym.live.libraries import require_library
-from hpo_gym.live.openml_fetch import ANSWER
+from hpo_gym.live.openml_fetch import ANSWER, FetchKind, spoken
 from hpo_gym.live.table import Table
 from hpo_gym.sources.pinned import PinnedFile
 from hpo_gym.sources.store import cache_folder
 from hpo_gym.sources.temporaries import discard, one_writer, remove_stale, temporary_path
 
-__all__ = ["OPENML_SERVER", "OpenMLSettings", "download_openml", "failure", "openml_table"]
+__all__ = [
+    "OPENML_SERVER",
+    "OpenMLSettings",
+    "about",
+    "download_openml",
+    "failure",
+    "fetched",
+    "openml_table",
+    "server_cache",
+]
 
 #: The public server.
 OPENML_SERVER = "https://www.openml.org/api/v1/xml"
@@ -109,24 +118,24 @@ def openml_table(
     import pandas as pd
 
     folder = download_openml(kind, identity, settings)
-    about = _about(folder)
+    told_of = about(folder)
     frame = pd.read_parquet(folder / "data.parquet")
-    for column in about["columns"]:
+    for column in told_of["columns"]:
         name = column["name"]
         if column["kind"] == "nominal":
             frame[name] = pd.Categorical(frame[name], categories=column["levels"])
-    target = target or about["target"]
+    target = target or told_of["target"]
     if not target:
         raise InvalidSettingError(f"OpenML dataset {identity} declares no default target: name one with target=...")
     splits = folder / "splits.parquet"
     folds = np.ascontiguousarray(pd.read_parquet(splits).to_numpy(dtype=np.int16).T) if splits.exists() else None
-    name = f"OpenML {kind} {identity} ({about['name']})"
+    name = f"OpenML {kind} {identity} ({told_of['name']})"
     features, values = split_target(frame, target, drop, name)
     if task == "auto":
         numeric = pd.api.types.is_numeric_dtype(values.dtype)
-        task = about.get("task") or ("regression" if numeric else "classification")
+        task = told_of.get("task") or ("regression" if numeric else "classification")
     told = {"server": settings.server, "kind": kind, "id": identity}
-    told |= {key: about.get(key) for key in ("name", "dataset", "version", "licence", "md5_of_arff", "sha256")}
+    told |= {key: told_of.get(key) for key in ("name", "dataset", "version", "licence", "md5_of_arff", "sha256")}
     return table_from_frame(name, features, values, task=task, text="drop", folds=folds, provenance=told)
 
 
@@ -138,24 +147,45 @@ def download_openml(kind: OpenMLKind, identity: int, settings: OpenMLSettings) -
         DataIntegrityError: If what it answers cannot be used, or the cached files were changed.
         InvalidSettingError: If the package ``openml`` is not installed.
     """
-    host = urlparse(settings.server).netloc.replace(":", "_")
-    folder = cache_folder() / "openml" / host / f"{kind}s" / str(identity)
+    folder = server_cache(settings) / f"{kind}s" / str(identity)
+    return fetched(kind, identity, settings, folder)
+
+
+def server_cache(settings: OpenMLSettings) -> Path:
+    """Return the folder of what came from a server."""
+    return cache_folder() / "openml" / urlparse(settings.server).netloc.replace(":", "_")
+
+
+def fetched(
+    kind: FetchKind, identity: int, settings: OpenMLSettings, folder: Path, query: Mapping[str, Any] | None = None
+) -> Path:
+    """Return a folder of checked files, downloaded by :mod:`hpo_gym.live.openml_fetch` unless it is there.
+
+    Args:
+        kind, identity: What, as :func:`hpo_gym.live.openml_fetch.fetch` takes them.
+        settings: Which server, and how it is asked.
+        folder: Where it belongs.
+        query: What else is asked for; plain values.
+
+    Raises:
+        DataMissingError, DataIntegrityError, InvalidSettingError: As :func:`download_openml`.
+    """
     if not folder.is_dir():
-        require_library("openml", f"Downloading OpenML {kind} {identity}, which is not in the cache,")
+        require_library("openml", f"Downloading {spoken(kind, identity)}, which is not in the cache,")
         with one_writer(folder):
             remove_stale(folder)
             if not folder.is_dir():
-                _download(kind, identity, settings, folder)
+                _download(kind, identity, settings, folder, query or {})
     _check(folder)
     return folder
 
 
-def _download(kind: OpenMLKind, identity: int, settings: OpenMLSettings, folder: Path) -> None:
-    temporary = temporary_path(folder)
+def _download(kind: FetchKind, identity: int, settings: OpenMLSettings, folder: Path, query: Mapping[str, Any]) -> None:
+    temporary, what = temporary_path(folder), spoken(kind, identity)
     temporary.mkdir(parents=True)
     command = [sys.executable, "-m", "hpo_gym.live.openml_fetch", kind, str(identity), str(temporary)]
     command += ["--server", settings.server, "--retries", str(settings.retries), "--format", settings.file_format]
-    command += ["--seconds", str(settings.timeout + _GRACE)]
+    command += ["--seconds", str(settings.timeout + _GRACE), "--query", json.dumps(query)]
     try:
         # On import the client makes a cache folder, which may lie where nobody can write.
         environment = {**os.environ, "OPENML_CACHE_DIR": str(temporary)}
@@ -163,12 +193,12 @@ def _download(kind: OpenMLKind, identity: int, settings: OpenMLSettings, folder:
             command, capture_output=True, text=True, timeout=settings.timeout, check=False, env=environment
         )
         if done.returncode != 0:
-            raise failure(f"OpenML {kind} {identity}", done)
+            raise failure(what, done)
         _check(temporary)
         os.replace(temporary, folder)
     except subprocess.TimeoutExpired as error:
         raise DataMissingError(
-            f"OpenML {kind} {identity} did not arrive from {settings.server} within {settings.timeout:g} s. Try again "
+            f"{what} did not arrive from {settings.server} within {settings.timeout:g} s. Try again "
             "later, or allow more with OpenMLSettings(timeout=...)."
         ) from error
     finally:
@@ -190,16 +220,21 @@ def failure(what: str, done: subprocess.CompletedProcess[str]) -> DataError:
     return DataMissingError(f"The download of {what} failed with exit status {done.returncode}: {last}")
 
 
-def _about(folder: Path) -> dict[str, Any]:
+def about(folder: Path) -> dict[str, Any]:
+    """Return what is known of the files of a downloaded folder.
+
+    Raises:
+        DataIntegrityError: If that cannot be read.
+    """
     try:
-        about: dict[str, Any] = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads((folder / "about.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataIntegrityError(f"{folder} is no download of OpenML data ({error}). {_repair(folder)}") from error
-    return about
+    return found
 
 
 def _check(folder: Path) -> None:
-    for name, expected in _about(folder)["sha256"].items():
+    for name, expected in about(folder)["sha256"].items():
         path = folder / name
         problem = PinnedFile(sha256=expected).problem(path) if path.is_file() else "it is missing"
         if problem is not None:

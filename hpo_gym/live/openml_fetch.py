@@ -1,4 +1,4 @@
-"""``python -m hpo_gym.live.openml_fetch``: one dataset or task from an OpenML server to a folder, by the openml client.
+"""``python -m hpo_gym.live.openml_fetch``: a dataset, a task or runs from an OpenML server to a folder, by its client.
 
 A process of its own, started by :mod:`hpo_gym.live.openml_data`: the client waits without a limit for an answer, keeps
 its settings in module globals, and pickles what it downloads. Here it can be stopped, nobody else shares its settings,
@@ -14,19 +14,22 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from hpo_gym.errors import DataError, DataIntegrityError, DataMissingError
+from hpo_gym.live.openml_runs_fetch import fetch_runs
 from hpo_gym.sources.bundle_files import sha256
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ANSWER", "fetch", "main"]
+__all__ = ["ANSWER", "FetchKind", "fetch", "main", "spoken"]
+
+FetchKind = Literal["dataset", "task", "runs"]
 
 #: First word of the line of standard output that says what went wrong.
 ANSWER = "hpo_gym-openml-answer"
@@ -36,19 +39,33 @@ _MOST_CELLS = 125_000_000
 _RETRY = "Nothing was kept; try again later."
 
 
-def fetch(kind: str, identity: int, folder: Path, server: str, retries: int, file_format: str) -> None:
+def spoken(kind: FetchKind, identity: int) -> str:
+    """Return how messages call what is downloaded."""
+    return f"OpenML runs of flow {identity}" if kind == "runs" else f"OpenML {kind} {identity}"
+
+
+def fetch(
+    kind: FetchKind,
+    identity: int,
+    folder: Path,
+    server: str,
+    retries: int,
+    file_format: str,
+    query: Mapping[str, Any] | None = None,
+) -> None:
     """Download with the real client, check, and write ``data.parquet``, ``splits.parquet`` (tasks) and ``about.json``.
 
     Changes the settings of the ``openml`` module: for a process that does nothing else with it.
 
     Args:
-        kind: ``dataset`` or ``task``.
-        identity: Its id.
+        kind: ``dataset``, ``task``, or ``runs``: evaluations of a flow.
+        identity: Its id; of ``runs`` the flow's.
         folder: Existing, empty folder to write to.
         server: Address of the XML interface, e.g. ``https://www.openml.org/api/v1/xml``.
         retries: How often a request is made before it is given up, at least 1.
         file_format: ``arff`` (its MD5 is published and checked) or ``parquet`` (no checksum is published; the client
             falls back to ARFF where there is none).
+        query: Of ``runs``: arguments of :func:`hpo_gym.live.openml_runs_fetch.fetch_runs`.
 
     Raises:
         DataMissingError: If the server has nothing of that id, or does not answer.
@@ -64,7 +81,9 @@ def fetch(kind: str, identity: int, folder: Path, server: str, retries: int, fil
         openml.config.set_root_cache_directory(cache)
         openml.config.set_retry_policy("human", retries)
         try:
-            if kind == "task":
+            if kind == "runs":
+                fetch_runs(identity, folder, **(query or {}))
+            elif kind == "task":
                 _fetch_task(identity, folder)
             else:
                 dataset = openml.datasets.get_dataset(identity, download_data=True)
@@ -72,7 +91,7 @@ def fetch(kind: str, identity: int, folder: Path, server: str, retries: int, fil
         except DataError:
             raise
         except Exception as error:
-            raise _translated(error, f"OpenML {kind} {identity} at {server}") from error
+            raise _translated(error, f"{spoken(kind, identity)} at {server}") from error
 
 
 def _translated(error: Exception, what: str) -> DataError:
@@ -194,19 +213,21 @@ def _write(folder: Path, dataset: Any, frame: pd.DataFrame, more: dict[str, Any]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return 0, or 1 after a line on standard output that says what went wrong."""
     parser = argparse.ArgumentParser(prog="python -m hpo_gym.live.openml_fetch")
-    parser.add_argument("kind", choices=("dataset", "task"))
+    parser.add_argument("kind", choices=get_args(FetchKind))
     parser.add_argument("identity", type=int)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--server", required=True)
     parser.add_argument("--retries", type=int, default=3)
     parser.add_argument("--format", choices=("arff", "parquet"), default="arff", dest="file_format")
     parser.add_argument("--seconds", type=float, default=0.0, help="end after so many; 0: never")
+    parser.add_argument("--query", type=json.loads, default={}, help="what else is asked for, as JSON")
     options = parser.parse_args(arguments)
     if options.seconds:
         # Whoever waits for this process may be killed, and then nobody else would end it.
         faulthandler.dump_traceback_later(options.seconds, exit=True)
     try:
-        fetch(options.kind, options.identity, options.folder, options.server, options.retries, options.file_format)
+        where = (options.folder, options.server, options.retries, options.file_format)
+        fetch(options.kind, options.identity, *where, options.query)
     except DataError as error:
         print(ANSWER, json.dumps({"kind": type(error).__name__, "message": str(error)}), flush=True)
         return 1

@@ -26,6 +26,7 @@ _LOADERS: dict[str, str | Callable[..., TaskSuite]] = {
     "grpoformer": "hpo_gym.sources.grpoformer:load_grpoformer",
     "hpob": "hpo_gym.sources.hpob:load_hpob",
     "live": "hpo_gym.sources.live:load_live",
+    "openml": "hpo_gym.sources.openml_runs:load_openml",
     "runs": "hpo_gym.sources.runs:load_runs",
     "synthetic": "hpo_gym.sources.synthetic:load_synthetic",
     "yahpo": "hpo_gym.sources.yahpo:load_yahpo",
@@ -104,8 +105,8 @@ def load_suite(
     """Load a task suite.
 
     Args:
-        source: ``bundled``, ``yahpo``, ``hpob``, ``runs``, ``synthetic``, ``live``, ``grpoformer`` or a registered
-            name.
+        source: ``bundled``, ``yahpo``, ``hpob``, ``openml``, ``runs``, ``synthetic``, ``live``, ``grpoformer`` or a
+            registered name.
         space: Name of the search space within the source; ``None`` means its default.
         metric: The optimised metric; ``None`` means the source's main metric.
         protocol: Split protocol; meta-features are standardised on its training tasks.

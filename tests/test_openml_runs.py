@@ -1,0 +1,230 @@
+"""Runs of a flow as a task suite: the real client against a server on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import pandas as pd
+import pytest
+import torch
+from openml_server import RUN_TASKS, OpenMLServer, openml_server, run_value, setups
+
+from hpo_gym import load_suite
+from hpo_gym.errors import DataError, DataIntegrityError, DataMissingError, InvalidSettingError, UnknownNameError
+from hpo_gym.live.openml_fetch import fetch
+from hpo_gym.live.openml_runs_fetch import short_names
+from hpo_gym.tasks.suite import TaskSuite
+
+pytestmark = pytest.mark.skipif(find_spec("openml") is None, reason="needs the extra openml")
+
+EVALUATIONS, SETUPS = "/api/v1/xml/evaluation/", "/api/v1/xml/setup/"
+MEASURES = ["predictive_accuracy", "usercpu_time_millis"]
+NAMES = {"SimpleImputer.strategy", "criterion", "min_samples_leaf", "ccp_alpha"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenMLServer]:
+    folder = str(tmp_path_factory.mktemp("openml"))
+    with pytest.MonkeyPatch.context() as patch, openml_server() as running:
+        for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "OPENML_CACHE_DIR"):
+            patch.setenv(name, folder)
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        yield running
+
+
+@pytest.fixture
+def clean(server: OpenMLServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> OpenMLServer:
+    import openml
+
+    for name in ("server", "_root_cache_directory", "retry_policy", "connection_n_retries"):
+        monkeypatch.setattr(openml.config, name, getattr(openml.config, name))
+    monkeypatch.setenv("HPO_GYM_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    server.faults.clear()
+    server.requests.clear()
+    return server
+
+
+def load(server: OpenMLServer, space: Any = 77, **options: Any) -> TaskSuite:
+    settings = {"server": server.api, "retries": 1, "timeout": 60.0}
+    return load_suite("openml", space, **({"openml": settings, "mode": "lookup"} | options))
+
+
+def downloaded(server: OpenMLServer, folder: Path, flow: int = 77, **query: Any) -> pd.DataFrame:
+    """Download within this process; a process of its own takes seconds to start."""
+    folder.mkdir(parents=True)
+    asked = {"tasks": None, "measures": ["predictive_accuracy"], "most": 10_000} | query
+    fetch("runs", flow, folder, server.api, 1, "arff", asked)
+    return pd.read_parquet(folder / f"flow-{flow}.parquet")
+
+
+@pytest.mark.slow
+def test_a_flow_becomes_a_suite_and_is_downloaded_once(clean: OpenMLServer, tmp_path: Path) -> None:
+    suite = load(clean, measures=MEASURES, minimize=["usercpu_time_millis"])
+    assert suite.spec.source == "openml" and suite.name == "flow-77"
+    assert [str(task) for task in suite.tasks] == [f"openml-task:{task}" for task in RUN_TASKS]
+    assert set(suite.space.names) == NAMES
+    columns = {column.name: column for column in suite.space.spec.columns}
+    assert columns["ccp_alpha"].log and columns["min_samples_leaf"].kind == "integer"
+    assert set(columns["criterion"].choices) == {"None", "gini", "entropy"}
+    # Every run is answered by its own row: the table is the truth.
+    for setup, given in setups().items():
+        plain = {name.rpartition(")_")[2]: json.loads(value) for name, value in given.items() if "tree" not in name}
+        tree = {name.rpartition(")_")[2]: json.loads(value) for name, value in given.items() if "tree" in name}
+        configuration = {"SimpleImputer.strategy": plain["strategy"], "criterion": str(tree["criterion"])}
+        configuration |= {name: tree[name] for name in ("min_samples_leaf", "ccp_alpha")}
+        u = suite.space.from_dicts([configuration])
+        for index, task in enumerate(RUN_TASKS):
+            if (task, setup) == (3, 100):
+                continue
+            found = suite.evaluate(torch.tensor([index]), u.float(), suite.space.active(u)).metrics[0]
+            expected = [run_value(measure, task, setup) for measure in MEASURES]
+            assert found.tolist() == pytest.approx(expected, rel=1e-5)
+    asked = len(clean.requests)
+    again = load(clean, measures=MEASURES, minimize=["usercpu_time_millis"])
+    assert len(clean.requests) == asked and again.space.names == suite.space.names
+    assert again.spec.provenance["sha256"] == suite.spec.provenance["sha256"]
+    assert os.listdir(tmp_path / "temporary") == []
+    env = gym.make("HPO-OpenMLContinuous-v0", source=suite, split="all", budget=3)
+    assert 0.0 <= env.reset(seed=0)[1]["regret"] <= 1.0 + 1e-6
+
+
+def test_the_table_holds_every_run_with_its_hyperparameters(clean: OpenMLServer, tmp_path: Path) -> None:
+    frame = downloaded(clean, tmp_path / "all")
+    assert len(frame) == 24 * len(RUN_TASKS)
+    assert set(frame.columns) >= NAMES and {"DecisionTreeClassifier.strategy", "random_state", "n_jobs"} <= set(frame)
+    assert set(frame["criterion"]) == {"None", "gini", "entropy"} and set(frame["n_jobs"]) == {"None"}
+    few = downloaded(clean, tmp_path / "few", tasks=[31, 49])
+    assert set(few["task_id"]) == {31, 49}
+    assert len(downloaded(clean, tmp_path / "most", most=5)) == 5
+
+
+def test_many_tasks_are_asked_for_in_pages(
+    clean: OpenMLServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpo_gym.live.openml_runs_fetch._TASKS", 1)
+    frame = downloaded(clean, tmp_path / "pages", tasks=[3, 5, 49])
+    # Nobody has run the flow on task 5.
+    assert sorted(set(frame["task_id"])) == [3, 49] and len(frame) == 48
+    assert sum("/task/" in path for path in clean.requests) == 3
+
+
+def test_runs_that_lack_a_measure_are_left_out(clean: OpenMLServer, tmp_path: Path) -> None:
+    frame = downloaded(clean, tmp_path / "two", measures=MEASURES)
+    assert len(frame) == 24 * len(RUN_TASKS) - 1
+    assert (frame["usercpu_time_millis"] == frame["setup_id"].map(lambda s: run_value(MEASURES[1], 3, s))).all()
+
+
+@pytest.mark.parametrize(
+    ("flow", "query"),
+    [
+        (78, {}),
+        (77, {"tasks": [5]}),
+        (77, {"measures": ["no_measure"]}),
+        (77, {"measures": [MEASURES[0], "no_measure"]}),
+    ],
+)
+def test_what_nobody_has_run_is_told(clean: OpenMLServer, tmp_path: Path, flow: int, query: dict[str, Any]) -> None:
+    with pytest.raises(DataMissingError, match=f"no run of OpenML flow {flow} on"):
+        downloaded(clean, tmp_path / "none", flow, **query)
+    assert list((tmp_path / "none").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "fault", "kind", "reason"),
+    [
+        (EVALUATIONS, "500", DataMissingError, "the server answered 500"),
+        (EVALUATIONS, "404", DataMissingError, "the server answered 404"),
+        (EVALUATIONS, "drop", DataMissingError, "cannot be downloaded"),
+        (EVALUATIONS, "garbage", DataIntegrityError, "cannot be read"),
+        (EVALUATIONS, "shorten", DataIntegrityError, "cannot be read"),
+        (EVALUATIONS, "truncate", DataIntegrityError, "broke off on its way"),
+        (SETUPS, "500", DataMissingError, "the server answered 500"),
+        (SETUPS, "shorten", DataIntegrityError, "cannot be read"),
+    ],
+)
+def test_a_server_that_misbehaves_leaves_nothing(
+    clean: OpenMLServer, tmp_path: Path, path: str, fault: str, kind: type[DataError], reason: str
+) -> None:
+    clean.faults[path] = fault
+    with pytest.raises(kind, match=f"OpenML runs of flow 77 at .*{reason}"):
+        downloaded(clean, tmp_path / "bad")
+    assert list((tmp_path / "bad").iterdir()) == []
+
+
+def kept(server: OpenMLServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let downloads of the loader happen in this process."""
+
+    def download(kind: Any, flow: int, settings: Any, folder: Path, query: Any) -> None:
+        folder.mkdir(parents=True)
+        fetch(kind, flow, folder, settings.server, 1, "arff", query)
+
+    monkeypatch.setattr("hpo_gym.live.openml_data._download", download)
+
+
+def test_what_is_tuned_can_be_chosen(clean: OpenMLServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept(clean, tmp_path, monkeypatch)
+    suite = load(
+        clean,
+        "77",
+        hyperparameters=["min_samples_leaf", "random_state"],
+        tasks=[31, 49],
+        rename={"min_samples_leaf": "leaf"},
+    )
+    assert set(suite.space.names) == {"leaf", "random_state"} and suite.num_tasks == 2
+    with pytest.raises(UnknownNameError, match="'min_samples_leaf'"):
+        load(clean, hyperparameters=["min_sample_leaf"])
+    with pytest.raises(InvalidSettingError, match=r"tasks=\[\] must be a list"):
+        load(clean, tasks=[])
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"space": None}, "needs the id of a flow as its space, got None"),
+        ({"space": "my_runs.csv"}, "use source='runs'"),
+        ({"tasks": ["iris"]}, "ids of OpenML tasks.*got 'iris'"),
+        ({"measures": "predictive_accuracy"}, "must be a list"),
+        ({"most_runs": 0}, "most_runs=0"),
+        ({"data_dir": "somewhere"}, "HPO_GYM_CACHE"),
+    ],
+)
+def test_bad_arguments_are_refused(clean: OpenMLServer, options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(InvalidSettingError, match=reason):
+        load(clean, **options)
+    assert clean.requests == []
+
+
+def test_a_changed_table_is_refused(clean: OpenMLServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept(clean, tmp_path, monkeypatch)
+    load(clean)
+    (path,) = (tmp_path / "cache").rglob("flow-77.parquet")
+    path.write_bytes(path.read_bytes() + b"0")
+    with pytest.raises(DataIntegrityError, match=r"flow-77\.parquet is corrupt.*Remove the folder"):
+        load(clean)
+
+
+def test_names_lose_their_flow_and_stay_different() -> None:
+    tree, imputer = "sklearn.tree.tree.DecisionTreeClassifier(5)", "sklearn.impute._base.SimpleImputer(12)"
+    nested = f"sklearn.pipeline.Pipeline(step={tree[:-3]})(3)"
+    full = [f"{tree}_max_depth", f"{tree}_strategy", f"{imputer}_strategy", "mlr.classif.rpart_cp", f"{nested}_steps"]
+    found = short_names(full)
+    assert list(found.values()) == [
+        "max_depth",
+        "DecisionTreeClassifier.strategy",
+        "SimpleImputer.strategy",
+        "mlr.classif.rpart_cp",
+        "steps",
+    ]
+    twice = [f"a.Tree({version})_depth" for version in (1, 2)]
+    assert list(short_names(twice).values()) == twice
+    assert len(set(short_names(full + twice).values())) == len(full + twice)

@@ -122,8 +122,10 @@ def _error(code: int, message: str) -> str:
     return f"<oml:error {_NAMESPACE}><oml:code>{code}</oml:code><oml:message>{message}</oml:message></oml:error>"
 
 
-#: Runs: flow 77 on these tasks, every setup once; flow 78 has no run.
-RUN_TASKS = (3, 31, 49)
+#: Runs: flow 77 on these tasks, every setup once, and on task 36, whose dataset is that of task 3, four times;
+#: flow 79 is one of R; flow 78 has no run.
+RUN_TASKS = {3: 3, 31: 31, 49: 50}
+OTHER_TASK = 36
 _FLOW = "sklearn.pipeline.Pipeline(imputer=sklearn.impute.SimpleImputer,tree=sklearn.tree.DecisionTreeClassifier)(2)"
 _COMPONENTS = {
     "imputer": "sklearn.impute.SimpleImputer(4)",
@@ -147,6 +149,23 @@ def setups() -> dict[int, dict[str, str]]:
     return found
 
 
+def r_setups() -> dict[int, dict[str, str]]:
+    """Return setups of a flow of R: plain text, a value that looks like a missing cell, one that is not said."""
+    name = "mlr.classif.ranger(3)"
+    given = {f"{name}_splitrule": "NA", f"{name}_num.threads": "1", f"{name}_mtry": "2"}
+    other = {f"{name}_splitrule": "gini", f"{name}_num.threads": "2", f"{name}_mtry": ""}
+    return {200: given, 201: other, 202: {**given, f"{name}_mtry": "5"}, 203: {}}
+
+
+def runs(flow: str) -> list[tuple[int, int]]:
+    """Return task and setup of all runs of a flow."""
+    if flow == "79":
+        return [(31, setup) for setup in r_setups()]
+    if flow != "77":
+        return []
+    return [(task, setup) for task in RUN_TASKS for setup in setups()] + [(OTHER_TASK, 100 + n) for n in range(4)]
+
+
 def run_value(measure: str, task: int, setup: int) -> float:
     """Return what a run reached."""
     number = setup - 100
@@ -162,28 +181,38 @@ def _filters(path: str) -> dict[str, str]:
 
 def _evaluations(path: str) -> tuple[int, bytes]:
     asked = _filters(path)
-    tasks = [task for task in RUN_TASKS if "task" not in asked or str(task) in asked["task"].split(",")]
     measure = asked["function"]
-    runs = [(task, setup) for task in tasks for setup in setups()] if asked["flow"] == "77" else []
-    # One run lacks the second measure.
-    runs = [run for run in runs if measure == "predictive_accuracy" or run != (3, 100)]
+    found = [run for flow in asked.get("flow", "77,79").split(",") for run in runs(flow)]
+    if "task" in asked:
+        found = [(task, setup) for task, setup in found if str(task) in asked["task"].split(",")]
+    if "run" in asked:
+        found = [(task, setup) for task, setup in found if str(1000 * task + setup) in asked["run"].split(",")]
+    if measure != "predictive_accuracy":
+        # One run lacks the second measure; and nothing says that two measures are listed in one order.
+        found = [run for run in found if run != (3, 100)][::-1]
+    if (31, 101) in found:
+        # A second engine has evaluated it, too.
+        found.insert(1, (31, 101))
     first = int(asked.get("offset", 0))
-    runs = runs[first : first + int(asked.get("limit", 10_000))]
-    if not runs or measure == "no_measure":
+    found = found[first : first + int(asked.get("limit", 10_000))]
+    if not found or measure == "no_measure":
         return 412, _error(542, "No results").encode()
     parts = [
         f"<oml:evaluation><oml:run_id>{1000 * task + setup}</oml:run_id><oml:task_id>{task}</oml:task_id>"
         f"<oml:setup_id>{setup}</oml:setup_id><oml:flow_id>77</oml:flow_id><oml:flow_name>{_FLOW}</oml:flow_name>"
-        f"<oml:data_id>{task}</oml:data_id><oml:data_name>d{task}</oml:data_name><oml:function>{measure}</oml:function>"
+        f"<oml:data_id>{RUN_TASKS.get(task, 3)}</oml:data_id><oml:data_name>d</oml:data_name>"
+        f"<oml:function>{measure}</oml:function>"
         "<oml:upload_time>2020-01-02 03:04:05</oml:upload_time><oml:uploader>1</oml:uploader>"
-        f"<oml:value>{run_value(measure, task, setup)}</oml:value></oml:evaluation>"
-        for task, setup in runs
+        # A measure that an engine could not compute has no value.
+        + ("" if (task, setup) == (49, 123) else f"<oml:value>{run_value(measure, task, setup)}</oml:value>")
+        + "</oml:evaluation>"
+        for task, setup in found
     ]
     return 200, f"<oml:evaluations {_NAMESPACE}>{''.join(parts)}</oml:evaluations>".encode()
 
 
 def _setups(path: str) -> bytes:
-    known, parts = setups(), []
+    known, parts = setups() | r_setups(), []
     for number in map(int, _filters(path)["setup"].split(",")):
         inner = "".join(
             f"<oml:parameter><oml:id>{index}</oml:id><oml:flow_id>77</oml:flow_id><oml:flow_name>f</oml:flow_name>"

@@ -90,7 +90,7 @@ def test_accuracy_itself_can_be_optimised(hpob_folder: Path) -> None:
     known = suite.require_range()
     for index, ref in enumerate(suite.tasks):
         facts = stated[f"surrogate-{SPACE}-{ref.id}"]
-        assert float(known.worst[index]) == pytest.approx(facts["y_min"], abs=1e-6)
+        assert float(known.worst[index]) <= facts["y_min"] + 1e-6
         assert float(known.best[index]) >= facts["y_max"] - 1e-6
     task = torch.arange(suite.num_tasks)
     found = suite.evaluate(task, known.best_u, suite.space.active(known.best_u)).score

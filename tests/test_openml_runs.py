@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +15,7 @@ import gymnasium as gym
 import pandas as pd
 import pytest
 import torch
-from openml_server import RUN_TASKS, OpenMLServer, openml_server, run_value, setups
+from openml_server import OTHER_TASK, RUN_TASKS, OpenMLServer, openml_server, run_value, setups
 
 from hpo_gym import load_suite
 from hpo_gym.errors import DataError, DataIntegrityError, DataMissingError, InvalidSettingError, UnknownNameError
@@ -26,6 +27,8 @@ pytestmark = pytest.mark.skipif(find_spec("openml") is None, reason="needs the e
 
 EVALUATIONS, SETUPS = "/api/v1/xml/evaluation/", "/api/v1/xml/setup/"
 MEASURES = ["predictive_accuracy", "usercpu_time_millis"]
+#: Of the kept tasks; one has no value.
+RUNS = 24 * len(RUN_TASKS) - 1
 NAMES = {"SimpleImputer.strategy", "criterion", "min_samples_leaf", "ccp_alpha"}
 
 
@@ -69,9 +72,11 @@ def downloaded(server: OpenMLServer, folder: Path, flow: int = 77, **query: Any)
 
 @pytest.mark.slow
 def test_a_flow_becomes_a_suite_and_is_downloaded_once(clean: OpenMLServer, tmp_path: Path) -> None:
-    suite = load(clean, measures=MEASURES, minimize=["usercpu_time_millis"])
+    times: dict[str, Any] = {"minimize": ["usercpu_time_seconds"], "cost_metric": "usercpu_time_seconds"}
+    suite = load(clean, measures=MEASURES, **times)
     assert suite.spec.source == "openml" and suite.name == "flow-77"
-    assert [str(task) for task in suite.tasks] == [f"openml-task:{task}" for task in RUN_TASKS]
+    assert [str(task) for task in suite.tasks] == [f"openml-dataset:{data}" for data in RUN_TASKS.values()]
+    assert suite.spec.provenance["left_out_tasks"] == [OTHER_TASK] and not suite.spec.provenance["cut"]
     assert set(suite.space.names) == NAMES
     columns = {column.name: column for column in suite.space.spec.columns}
     assert columns["ccp_alpha"].log and columns["min_samples_leaf"].kind == "integer"
@@ -84,13 +89,13 @@ def test_a_flow_becomes_a_suite_and_is_downloaded_once(clean: OpenMLServer, tmp_
         configuration |= {name: tree[name] for name in ("min_samples_leaf", "ccp_alpha")}
         u = suite.space.from_dicts([configuration])
         for index, task in enumerate(RUN_TASKS):
-            if (task, setup) == (3, 100):
+            if (task, setup) in ((3, 100), (49, 123)):
                 continue
             found = suite.evaluate(torch.tensor([index]), u.float(), suite.space.active(u)).metrics[0]
-            expected = [run_value(measure, task, setup) for measure in MEASURES]
+            expected = [run_value(MEASURES[0], task, setup), run_value(MEASURES[1], task, setup) / 1000.0]
             assert found.tolist() == pytest.approx(expected, rel=1e-5)
     asked = len(clean.requests)
-    again = load(clean, measures=MEASURES, minimize=["usercpu_time_millis"])
+    again = load(clean, measures=MEASURES, **times)
     assert len(clean.requests) == asked and again.space.names == suite.space.names
     assert again.spec.provenance["sha256"] == suite.spec.provenance["sha256"]
     assert os.listdir(tmp_path / "temporary") == []
@@ -100,28 +105,51 @@ def test_a_flow_becomes_a_suite_and_is_downloaded_once(clean: OpenMLServer, tmp_
 
 def test_the_table_holds_every_run_with_its_hyperparameters(clean: OpenMLServer, tmp_path: Path) -> None:
     frame = downloaded(clean, tmp_path / "all")
-    assert len(frame) == 24 * len(RUN_TASKS)
+    assert len(frame) == RUNS and not frame["run_id"].duplicated().any()
+    assert {(task, data) for task, data in zip(frame["task_id"], frame["data_id"], strict=True)} == set(
+        RUN_TASKS.items()
+    )
     assert set(frame.columns) >= NAMES and {"DecisionTreeClassifier.strategy", "random_state", "n_jobs"} <= set(frame)
     assert set(frame["criterion"]) == {"None", "gini", "entropy"} and set(frame["n_jobs"]) == {"None"}
-    few = downloaded(clean, tmp_path / "few", tasks=[31, 49])
-    assert set(few["task_id"]) == {31, 49}
-    assert len(downloaded(clean, tmp_path / "most", most=5)) == 5
+    few = downloaded(clean, tmp_path / "few", tasks=[OTHER_TASK, 49])
+    assert set(few["task_id"]) == {OTHER_TASK, 49}
 
 
-def test_many_tasks_are_asked_for_in_pages(
-    clean: OpenMLServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_values_of_other_packages_are_texts_and_none_is_lost(clean: OpenMLServer, tmp_path: Path) -> None:
+    frame = downloaded(clean, tmp_path / "r", 79).set_index("setup_id")
+    assert frame.loc[200:202, "splitrule"].tolist() == ["'NA'", "gini", "'NA'"]
+    assert frame.loc[200:202, "mtry"].tolist() == ["2", "''", "5"]
+    # What a setup does not say is missing.
+    assert frame.loc[203, ["splitrule", "mtry", "num.threads"]].isna().all()
+
+
+@pytest.mark.parametrize("page", [1, 10, 1000])
+def test_all_pages_are_asked_for(
+    clean: OpenMLServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: int
 ) -> None:
-    monkeypatch.setattr("hpo_gym.live.openml_runs_fetch._TASKS", 1)
-    frame = downloaded(clean, tmp_path / "pages", tasks=[3, 5, 49])
+    whole = downloaded(clean, tmp_path / "whole").sort_values("run_id", ignore_index=True)
+    monkeypatch.setattr("hpo_gym.live.openml_runs_fetch._PAGE", max(page, 10))
+    monkeypatch.setattr("hpo_gym.live.openml_runs_fetch._IDS", page)
+    frame = downloaded(clean, tmp_path / "pages", tasks=[3, 5, 31, 49]).sort_values("run_id", ignore_index=True)
     # Nobody has run the flow on task 5.
-    assert sorted(set(frame["task_id"])) == [3, 49] and len(frame) == 48
-    assert sum("/task/" in path for path in clean.requests) == 3
+    pd.testing.assert_frame_equal(frame, whole)
+
+
+def test_what_a_limit_cuts_off_is_told(clean: OpenMLServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_process(monkeypatch)
+    with pytest.warns(UserWarning, match=r"more runs of flow 77 than most_runs=30: 29 were listed, of 2 datasets"):
+        suite = load(clean, most_runs=30, measures=MEASURES)
+    assert suite.spec.provenance["cut"] and suite.spec.provenance["rows"] == 28
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not load(clean, most_runs=77).spec.provenance["cut"]
 
 
 def test_runs_that_lack_a_measure_are_left_out(clean: OpenMLServer, tmp_path: Path) -> None:
     frame = downloaded(clean, tmp_path / "two", measures=MEASURES)
-    assert len(frame) == 24 * len(RUN_TASKS) - 1
-    assert (frame["usercpu_time_millis"] == frame["setup_id"].map(lambda s: run_value(MEASURES[1], 3, s))).all()
+    assert len(frame) == RUNS - 1
+    expected = frame["setup_id"].map(lambda setup: run_value(MEASURES[1], 3, setup) / 1000.0)
+    pd.testing.assert_series_equal(frame["usercpu_time_seconds"], expected, check_names=False)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +189,7 @@ def test_a_server_that_misbehaves_leaves_nothing(
     assert list((tmp_path / "bad").iterdir()) == []
 
 
-def kept(server: OpenMLServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let downloads of the loader happen in this process."""
 
     def download(kind: Any, flow: int, settings: Any, folder: Path, query: Any) -> None:
@@ -172,7 +200,7 @@ def kept(server: OpenMLServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_what_is_tuned_can_be_chosen(clean: OpenMLServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept(clean, tmp_path, monkeypatch)
+    in_process(monkeypatch)
     suite = load(
         clean,
         "77",
@@ -193,7 +221,13 @@ def test_what_is_tuned_can_be_chosen(clean: OpenMLServer, tmp_path: Path, monkey
         ({"space": None}, "needs the id of a flow as its space, got None"),
         ({"space": "my_runs.csv"}, "use source='runs'"),
         ({"tasks": ["iris"]}, "ids of OpenML tasks.*got 'iris'"),
+        ({"tasks": ["²"]}, "ids of OpenML tasks"),
+        ({"tasks": 3}, "tasks=3 must be a list"),
+        ({"hyperparameters": 3}, "hyperparameters=3 must be a list"),
         ({"measures": "predictive_accuracy"}, "must be a list"),
+        ({"measures": None}, "must be a list"),
+        ({"measures": ["a", "a"]}, "'a' must be .* named once"),
+        ({"measures": ["a b/c"]}, "'a b/c' must be one of OpenML's names"),
         ({"most_runs": 0}, "most_runs=0"),
         ({"data_dir": "somewhere"}, "HPO_GYM_CACHE"),
     ],
@@ -204,8 +238,34 @@ def test_bad_arguments_are_refused(clean: OpenMLServer, options: dict[str, Any],
     assert clean.requests == []
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"metric": "accuracy"},
+        {"minimize": ["usercpu_time_millis"], "measures": MEASURES},
+        {"cost_metric": "time"},
+        {"ranges": {"accuracy": (0.0, 1.0)}},
+        {"settings": {"member": 1}},
+        {"openml": {"servers": "x"}},
+    ],
+)
+def test_unknown_names_are_refused_before_anything_is_asked(clean: OpenMLServer, options: dict[str, Any]) -> None:
+    with pytest.raises(UnknownNameError):
+        load(clean, **options)
+    assert clean.requests == []
+
+
+def test_seeds_and_numbers_of_cores_are_no_hyperparameters(
+    clean: OpenMLServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_process(monkeypatch)
+    with pytest.warns(UserWarning, match="1 of 4 rows"):
+        suite = load(clean, 79)
+    assert set(suite.space.names) == {"splitrule", "mtry"}
+
+
 def test_a_changed_table_is_refused(clean: OpenMLServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept(clean, tmp_path, monkeypatch)
+    in_process(monkeypatch)
     load(clean)
     (path,) = (tmp_path / "cache").rglob("flow-77.parquet")
     path.write_bytes(path.read_bytes() + b"0")

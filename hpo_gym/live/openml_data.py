@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -153,7 +154,10 @@ def download_openml(kind: OpenMLKind, identity: int, settings: OpenMLSettings) -
 
 def server_cache(settings: OpenMLSettings) -> Path:
     """Return the folder of what came from a server."""
-    return cache_folder() / "openml" / urlparse(settings.server).netloc.replace(":", "_")
+    address = urlparse(settings.server)
+    # Of several servers on one host each has its own.
+    path = "" if address.path.rstrip("/") == urlparse(OPENML_SERVER).path else address.path
+    return cache_folder() / "openml" / re.sub(r"[^\w.-]", "_", address.netloc + path)
 
 
 def fetched(

@@ -33,7 +33,7 @@ _METRICS = (SCALED_ACCURACY.name, ACCURACY.name)
 _SEARCH = OptimumSearch(sobol=2_048, starts=4, rounds=1, gradient_steps=0)
 _METHODS = {
     SCALED_ACCURACY.name: "0 and 1 by definition, as HPO-B scales and clips",
-    ACCURACY.name: "worst: y_min of HPO-B's summary-stats.json; best: its y_max, or what was found above it",
+    ACCURACY.name: "y_min and y_max of HPO-B's summary-stats.json, or what was found beyond them",
 }
 _NOTES = (
     "Columns are HPO-B's encoding: indicators of choices (.ohe) and of missing values (.na) are numbers in [0, 1], and "
@@ -97,7 +97,7 @@ def _known_range(metric: str, tensors: dict[str, Tensor], surrogate: HPOBSurroga
     worst, best = tensors["extremes"].unbind(1)
     median = tensors["median"]
     if metric == ACCURACY.name:
-        best = torch.maximum(best, tensors["found"])
+        worst, best = torch.minimum(worst, tensors["lowest"]), torch.maximum(best, tensors["found"])
     else:
         median = surrogate.scaled(torch.arange(len(median)), median)
         worst, best = torch.zeros_like(worst), (best > worst).float()
@@ -142,7 +142,7 @@ def _make(name: str, files: HPOBFiles, spec: SpaceSpec, tasks: Sequence[TaskRef]
         suite_spec = SuiteSpec(name, "hpob", ACCURACY.name, tuple(tasks))
         suite = TaskSuite(suite_spec, SearchSpace(spec), _surrogate(tensors, len(spec.columns)), features)
         found = find_known_range(suite, _SEARCH, lambda stage, share: report(0.5 + 0.5 * share))
-    return tensors | {"median": found.median, "found": found.best, "best_u": found.best_u}
+    return tensors | {"lowest": found.worst, "median": found.median, "found": found.best, "best_u": found.best_u}
 
 
 def _booster(files: HPOBFiles, space: str, dataset: str, columns: int) -> BoostedTrees:

@@ -36,7 +36,7 @@ _SURROGATE = re.compile(r"surrogate-(\d+)-(\d+)\.json")
 _INITIAL_POINTS = 5
 
 # Raised when what is kept in the cache changes.
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,11 @@ __all__ = ["NO_CHOICE", "load_openml"]
 
 #: Hyperparameters that say how, and not what, is trained: they are only tuned when they are named.
 NO_CHOICE = ("random_state", "seed", "n_jobs", "nthread", "num.threads", "verbose", "verbosity", "silent")
+
+_MEASURE = re.compile(r"[A-Za-z0-9_]+")
+
+# Raised when what is kept of an answer changes.
+_FORMAT = 1
 
 
 def load_openml(
@@ -38,25 +45,30 @@ def load_openml(
     most_runs: int = 10_000,
     openml: Mapping[str, Any] | None = None,
     mode: str = "auto",
-    settings: RunFitSettings | None = None,
+    settings: RunFitSettings | Mapping[str, Any] | None = None,
     cache: bool = True,
 ) -> TaskSuite:
     """Make a suite of the runs of an OpenML flow, which are downloaded once and kept with their checksum.
 
+    Tasks of the suite are datasets: of several OpenML tasks of one dataset the one with most runs is taken.
+
     Args:
-        space: Id of the flow, e.g. ``"6969"`` (scikit-learn's AdaBoost).
+        space: Id of the flow, e.g. ``"6970"`` (scikit-learn's AdaBoost).
         metric: The optimised measure; ``None`` means the first of ``measures``.
-        protocol: Split protocol, by the datasets of the tasks.
+        protocol: Split protocol, by datasets.
         data_dir: Not understood: nothing is read from a folder of the user's.
-        tasks: Ids of tasks; ``None``: all that the flow was run on.
-        measures: OpenML's names of evaluation measures, e.g. ``predictive_accuracy``,
-            ``area_under_roc_curve``, ``usercpu_time_millis``. Runs that lack one are left out.
+        tasks: Ids of OpenML tasks; ``None``: all that the flow was run on, as far as ``most_runs`` goes.
+        measures: OpenML's names of evaluation measures, e.g. ``predictive_accuracy``, ``area_under_roc_curve``. Runs
+            that lack one are left out. Times in milliseconds (``usercpu_time_millis``) become seconds, and are called
+            so in all other arguments (``usercpu_time_seconds``).
         hyperparameters: Which to tune, without the name of the flow (``max_depth``; of two components
             ``DecisionTreeClassifier.max_depth``); ``None``: all that vary but :data:`NO_CHOICE`.
-        most_runs: Most runs for each measure and fifty tasks, at least 1.
-        openml: Fields of :class:`hpo_gym.live.OpenMLSettings`: which server, and how it is asked.
-        minimize, log, rename, ranges, cost_metric, mode, settings, cache: As for
-            :func:`hpo_gym.sources.runs.load_runs`, with measures for metrics.
+        most_runs: Most runs that are asked for, at least 1: for every hundred of ``tasks``, or altogether without.
+        openml: Fields of :class:`hpo_gym.live.OpenMLSettings`: which server, and how it is asked. The format of files
+            does not matter here.
+        settings: How a fit is made: a :class:`~hpo_gym.fitting.runs.RunFitSettings` or its fields by name.
+        minimize, log, rename, ranges, cost_metric, mode, cache: As for :func:`hpo_gym.sources.runs.load_runs`, with
+            measures for metrics.
 
     Raises:
         DataMissingError: If there are no such runs, or the server cannot be reached.
@@ -67,6 +79,7 @@ def load_openml(
     import pandas as pd
 
     from hpo_gym.live.openml_data import OpenMLSettings, about, fetched, server_cache
+    from hpo_gym.live.openml_runs_fetch import bare_name, in_seconds
 
     if data_dir is not None:
         raise InvalidSettingError(
@@ -75,48 +88,79 @@ def load_openml(
         )
     flow = _flow(space)
     require_integer("most_runs", most_runs, 1)
-    for name, value in (("measures", measures), ("tasks", tasks), ("hyperparameters", hyperparameters)):
-        if isinstance(value, str) or (value is not None and not list(value)):
-            raise InvalidSettingError(f"{name}={value!r} must be a list with something in it, e.g. {name}=[{value!r}].")
     asked = settings_of(OpenMLSettings, "openml", openml)
-    chosen = None if tasks is None else sorted({_task(each) for each in tasks})
+    fit = settings_of(RunFitSettings, "settings", settings) if isinstance(settings, Mapping) else settings
+    chosen = None if tasks is None else sorted({_task(each) for each in _list("tasks", tasks)})
+    names = [in_seconds(name) for name in _measures(measures)]
+    for name, given in (("metric", metric), ("cost_metric", cost_metric)):
+        require_names(name, [] if given is None else [given], names)
+    require_names("measure", (*minimize, *(ranges or ())), names)
+    if hyperparameters is not None:
+        hyperparameters = _list("hyperparameters", hyperparameters)
     query = {"tasks": chosen, "measures": list(measures), "most": most_runs}
     folder = server_cache(asked) / "runs" / f"{flow}-{_digest(query)}"
     fetched("runs", flow, asked, folder, query)
     told = about(folder)
     path = folder / f"flow-{flow}.parquet"
-    known = list(told["hyperparameters"])
+    _tell_cut(flow, told)
     if hyperparameters is None:
-        frame = pd.read_parquet(path, columns=known)
-        hyperparameters = [
-            name for name in known if frame[name].nunique() > 1 and name.rpartition(".")[2] not in NO_CHOICE
-        ]
+        tuned = [short for short, full in told["hyperparameters"].items() if bare_name(full) not in NO_CHOICE]
+        frame = pd.read_parquet(path, columns=tuned)
+        hyperparameters = [name for name in tuned if frame[name].nunique() > 1]
         if not hyperparameters:
             raise InvalidSettingError(
                 f"No hyperparameter of OpenML flow {flow} ({told['flow_name']}) varies in its {told['runs']} runs: "
                 "nothing to tune. Choose another flow, or other tasks."
             )
-    require_names(f"hyperparameter of OpenML flow {flow}", hyperparameters, known)
+    require_names(f"hyperparameter of OpenML flow {flow}", hyperparameters, told["hyperparameters"])
     suite = load_runs(
         path,
         metric=metric,
         protocol=protocol,
-        task_column="task_id",
+        task_column="data_id",
         hyperparameters=hyperparameters,
-        metrics=measures,
+        metrics=names,
         minimize=minimize,
         ranges=ranges,
         cost_metric=cost_metric,
         log=log,
         rename=rename,
-        task_kind="openml-task",
+        task_kind="openml-dataset",
         mode=mode,
-        settings=settings,
+        settings=fit,
         cache=cache,
     )
-    provenance = {**suite.spec.provenance, "server": asked.server, "flow": told["flow_name"], **query}
+    facts = {name: told[name] for name in ("listed", "cut", "left_out_tasks")}
+    provenance = {**suite.spec.provenance, "server": asked.server, "flow": told["flow_name"], **query, **facts}
+    provenance["openml_tasks"] = told["tasks"]
     suite.spec = dataclasses.replace(suite.spec, source="openml", provenance=provenance)
     return suite
+
+
+def _list(name: str, given: Any) -> list[Any]:
+    if isinstance(given, str) or not isinstance(given, Sequence) or not given:
+        raise InvalidSettingError(f"{name}={given!r} must be a list that holds something: write {name}=[...].")
+    return list(given)
+
+
+def _measures(given: Any) -> list[str]:
+    names = _list("measures", given)
+    for name in names:
+        if not isinstance(name, str) or not _MEASURE.fullmatch(name) or names.count(name) > 1:
+            raise InvalidSettingError(
+                f"measures={names!r}: {name!r} must be one of OpenML's names of evaluation measures, such as "
+                "'predictive_accuracy', and be named once."
+            )
+    return names
+
+
+def _tell_cut(flow: int, told: Mapping[str, Any]) -> None:
+    if told["cut"]:
+        warnings.warn(
+            f"OpenML has more runs of flow {flow} than most_runs={told['most']}: {told['listed']} were listed, of "
+            f"{len(told['tasks'])} datasets. Name tasks=[...], or allow more with most_runs.",
+            stacklevel=4,
+        )
 
 
 def _flow(space: str | int | Path | None) -> int:
@@ -130,10 +174,11 @@ def _flow(space: str | int | Path | None) -> int:
 
 
 def _task(identity: Any) -> int:
-    if not str(identity).isdigit():
+    text = str(identity)
+    if not (text.isascii() and text.isdigit()):
         raise InvalidSettingError(f"tasks must be ids of OpenML tasks, which are whole numbers; got {identity!r}.")
-    return int(identity)
+    return int(text)
 
 
 def _digest(query: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(query, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([_FORMAT, query], sort_keys=True).encode()).hexdigest()[:16]

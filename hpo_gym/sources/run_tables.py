@@ -18,11 +18,12 @@ from torch import Tensor
 from hpo_gym.errors import DataIntegrityError, DataMissingError, InvalidSettingError, require_names, unknown_name
 from hpo_gym.spaces import Column, SearchSpace, SpaceSpec
 
-__all__ = ["RunTable", "read_run_table"]
+__all__ = ["MISSING", "RunTable", "read_run_table"]
 
 # A positive numeric column gets a log scale when its values span more than these decades.
 _LOG_DECADES = 2.5
-_MISSING = ("", "?", "nan", "NaN", "NA", "null")
+#: Cells that hold nothing.
+MISSING = ("", "?", "nan", "NaN", "NA", "null")
 
 _ATTRIBUTE = re.compile(r"@attribute\s+('[^']*'|\"[^\"]*\"|\S+)", re.IGNORECASE)
 
@@ -117,7 +118,7 @@ def read_run_table(
         columns[name] = [cell if _finite(cell) else "" for cell in columns[name]]
     wanted = [task_column, *hyperparameters, *metrics]
     rows = list(zip(*(columns[name] for name in wanted), strict=True))
-    complete = [row for row in rows if not any(cell in _MISSING for cell in row)]
+    complete = [row for row in rows if not any(cell in MISSING for cell in row)]
     if len(complete) < len(rows) or not rows:
         _tell_incomplete(path, columns, hyperparameters, wanted, len(rows), len(complete))
     parts = dict(zip(wanted, zip(*complete, strict=True), strict=True))
@@ -233,7 +234,7 @@ def _tell_incomplete(
     complete: int,
 ) -> None:
     """Warn of rows that are left out; refuse a table of which none remains."""
-    missing = {name: sum(cell in _MISSING for cell in columns[name]) for name in wanted}
+    missing = {name: sum(cell in MISSING for cell in columns[name]) for name in wanted}
     counted = ", ".join(f"{name!r} ({count} without a value)" for name, count in missing.items() if count)
     remedy = (
         " Conditional hyperparameters, which only some rows have, are not supported in tables: leave such a column "

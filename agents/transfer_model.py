@@ -17,6 +17,7 @@ from agents.transfer_process import WORST, TransferProcess, fit_kernel
 from hpo_gym.errors import require_integer
 from hpo_gym.seeding import generator, stream_seed
 from hpo_gym.spaces.spec import SpaceSpec
+from hpo_gym.threads import one_thread
 
 __all__ = ["TransferConfig", "TransferModel"]
 
@@ -60,7 +61,9 @@ class TransferModel:
     def __init__(self, process: TransferProcess, points: Tensor, good: int) -> None:
         self.process, self.points, self.good = process, points, good
 
+    # Matrices are small: more threads gain little, and cost many times as much where another process holds a core.
     @classmethod
+    @one_thread()
     def learn(
         cls, problem: Problem, training: TrainingTasks, config: TransferConfig, seed: int, device: torch.device
     ) -> TransferModel:

@@ -101,10 +101,6 @@ class OptunaSpace:
                 numbers[0, index] = value
         return self.space.encode(numbers)[0]
 
-    def evaluated(self, parameters: Parameters) -> Tensor:
-        """Return the point that the environment makes of parameters: float64 ``[D]``, inactive ones 0."""
-        return self.space.canonical(self.point(parameters)[None].float())[0].double()
-
     def parameters(self, trial: Trial, impute: bool = False) -> Parameters:
         """Return the parameters of a trial that nobody asked for.
 
@@ -181,7 +177,7 @@ class StudyOptimizer(Optimizer):
 
         asked, self._asked = self._asked, None
         self._evaluated += 1
-        if asked is not None and trial.evaluated(self.space.evaluated(asked[1])):
+        if asked is not None and trial.answers(self.space.point(asked[1]), self.space.space):
             self.learn(*asked, trial.active, trial.score)
             return
         if asked is not None:

@@ -13,7 +13,7 @@ from hpo_gym.errors import DataIntegrityError, HPOGymError, InvalidSettingError,
 from hpo_gym.sources.archives import ORIGIN_FILE, unpack_zip
 from hpo_gym.sources.fetch import Progress, fetch
 from hpo_gym.sources.pinned import PinnedTable, packaged_table
-from hpo_gym.sources.store import cache_folder
+from hpo_gym.sources.store import cache_folder, data_places
 from hpo_gym.sources.temporaries import discard, one_writer, remove_stale
 
 __all__ = ["addresses", "download_hpob", "download_yahpo", "main"]
@@ -69,8 +69,7 @@ def main(arguments: Sequence[str] | None = None, table: PinnedTable | None = Non
 
 
 def _tell_use(folder: Path) -> None:
-    searched = [cache_folder(), *(Path(place) for place in [os.environ.get("HPO_GYM_DATA")] if place)]
-    if folder.resolve() not in [place.resolve() for place in searched]:
+    if folder.resolve() not in [place.resolve() for place in data_places(None).values()]:
         print(f"hpo_gym finds these files with data_dir={str(folder)!r} or HPO_GYM_DATA={folder}")
 
 

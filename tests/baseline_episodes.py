@@ -10,7 +10,7 @@ from agents.base import Agent
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.seeding import generator
 
-__all__ = ["final_regret"]
+__all__ = ["final_regret", "legal_trials"]
 
 
 def final_regret(agent: Agent, env: HPOVectorEnv, seed: int) -> float:
@@ -21,3 +21,13 @@ def final_regret(agent: Agent, env: HPOVectorEnv, seed: int) -> float:
     while not bool(done.all()):
         observation, _, done, _, info = env.step(agent.act(observation, None, draws))
     return float(info["final_info"]["regret"].mean())
+
+
+def legal_trials(agent: Agent, env: HPOVectorEnv, steps: int) -> list[bool]:
+    """Return for each of the first steps of an episode whether what an agent asked for is allowed, in every row."""
+    observation, _ = env.reset(seed=0)
+    draws, legal = generator(0, "test"), []
+    for _ in range(steps):
+        observation, _, _, _, info = env.step(agent.act(observation, None, draws))
+        legal.append(bool(info["legal"].all()))
+    return legal

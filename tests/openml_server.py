@@ -9,12 +9,15 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
+import pytest
 
 ROWS = 60
 COLOURS = ("red", "green", "blue")
@@ -334,6 +337,32 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing: the requests are in the list."""
+
+
+@contextmanager
+def server_for_tests(folder: str) -> Iterator[OpenMLServer]:
+    """Run a server; the client's own folders lie in ``folder``, apart from the user's."""
+    with pytest.MonkeyPatch.context() as patch, openml_server() as running:
+        for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "OPENML_CACHE_DIR"):
+            patch.setenv(name, folder)
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        yield running
+
+
+def begin_clean(server: OpenMLServer, monkeypatch: pytest.MonkeyPatch, folder: Path) -> OpenMLServer:
+    """Give a test a cache, a folder of temporary files and the client's settings of its own."""
+    import openml
+
+    for name in ("server", "_root_cache_directory", "retry_policy", "connection_n_retries"):
+        monkeypatch.setattr(openml.config, name, getattr(openml.config, name))
+    monkeypatch.setenv(openml.config.OPENML_SKIP_PARQUET_ENV_VAR, "true")
+    monkeypatch.setenv("HPO_GYM_CACHE", str(folder / "cache"))
+    (folder / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder / "temporary"))
+    monkeypatch.setenv("TMPDIR", str(folder / "temporary"))
+    server.faults.clear()
+    server.requests.clear()
+    return server
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import cmaes
 import numpy as np
 import pytest
 import torch
-from baseline_episodes import final_regret
+from baseline_episodes import final_regret, legal_trials
 from torch import Tensor
 
 from agents.base import Agent, Interface
@@ -321,12 +321,6 @@ def test_impossible_settings_are_named(field, value):
 @pytest.mark.parametrize("heeded", [True, False])
 def test_what_is_forbidden_is_drawn_again(heeded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     env = environment(1, "conditional", budget=60)
-    agent, draws = prepared(env), generator(0, "test")
     if not heeded:
         monkeypatch.setattr("agents.cma_es._MOST_FORBIDDEN", 0)
-    observation, _ = env.reset(seed=0)
-    legal = []
-    for _ in range(59):
-        observation, _, _, _, info = env.step(agent.act(observation, None, draws))
-        legal.append(bool(info["legal"].all()))
-    assert all(legal) is heeded
+    assert all(legal_trials(prepared(env), env, 59)) is heeded

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from openml_server import ROWS, OpenMLServer, openml_server, rows
+from openml_server import ROWS, OpenMLServer, begin_clean, rows, server_for_tests
 
 from hpo_gym import load_suite
 from hpo_gym.errors import DataError, DataIntegrityError, DataMissingError, InvalidSettingError, UnknownNameError
@@ -29,30 +28,13 @@ DATA, DESCRIPTION, TASK, SPLITS = "/data/v1/", "/api/v1/xml/data/3", "/api/v1/xm
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenMLServer]:
-    """Run the server; the client's own folders lie apart from the user's."""
-    folder = str(tmp_path_factory.mktemp("openml"))
-    with pytest.MonkeyPatch.context() as patch, openml_server() as running:
-        for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "OPENML_CACHE_DIR"):
-            patch.setenv(name, folder)
-        patch.setenv("NO_PROXY", "127.0.0.1")
+    with server_for_tests(str(tmp_path_factory.mktemp("openml"))) as running:
         yield running
 
 
 @pytest.fixture
 def clean(server: OpenMLServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> OpenMLServer:
-    """Give every test a cache, a folder of temporary files and the client's settings of its own."""
-    import openml
-
-    for name in ("server", "_root_cache_directory", "retry_policy", "connection_n_retries"):
-        monkeypatch.setattr(openml.config, name, getattr(openml.config, name))
-    monkeypatch.setenv(openml.config.OPENML_SKIP_PARQUET_ENV_VAR, "true")
-    monkeypatch.setenv("HPO_GYM_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "temporary").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
-    server.faults.clear()
-    server.requests.clear()
-    return server
+    return begin_clean(server, monkeypatch, tmp_path)
 
 
 def fetched(server: OpenMLServer, folder: Path, kind: str = "dataset", identity: int = 3, form: str = "arff") -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -15,7 +14,7 @@ import gymnasium as gym
 import pandas as pd
 import pytest
 import torch
-from openml_server import OTHER_TASK, RUN_TASKS, OpenMLServer, openml_server, run_value, setups
+from openml_server import OTHER_TASK, RUN_TASKS, OpenMLServer, begin_clean, run_value, server_for_tests, setups
 
 from hpo_gym import load_suite
 from hpo_gym.errors import DataError, DataIntegrityError, DataMissingError, InvalidSettingError, UnknownNameError
@@ -34,27 +33,13 @@ NAMES = {"SimpleImputer.strategy", "criterion", "min_samples_leaf", "ccp_alpha"}
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenMLServer]:
-    folder = str(tmp_path_factory.mktemp("openml"))
-    with pytest.MonkeyPatch.context() as patch, openml_server() as running:
-        for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "OPENML_CACHE_DIR"):
-            patch.setenv(name, folder)
-        patch.setenv("NO_PROXY", "127.0.0.1")
+    with server_for_tests(str(tmp_path_factory.mktemp("openml"))) as running:
         yield running
 
 
 @pytest.fixture
 def clean(server: OpenMLServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> OpenMLServer:
-    import openml
-
-    for name in ("server", "_root_cache_directory", "retry_policy", "connection_n_retries"):
-        monkeypatch.setattr(openml.config, name, getattr(openml.config, name))
-    monkeypatch.setenv("HPO_GYM_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "temporary").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
-    server.faults.clear()
-    server.requests.clear()
-    return server
+    return begin_clean(server, monkeypatch, tmp_path)
 
 
 def load(server: OpenMLServer, space: Any = 77, **options: Any) -> TaskSuite:

@@ -16,7 +16,7 @@ import numpy as np
 import optuna
 import pytest
 import torch
-from baseline_episodes import final_regret
+from baseline_episodes import final_regret, legal_trials
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -312,7 +312,7 @@ def assert_activity(space: SearchSpace, count: int, seed: int) -> None:
     for row, suggested in enumerate(points_as_suggestions(ours, u)):
         expected = {space.names[index] for index in ours.by_column if bool(active[row, index])}
         assert set(suggested) == expected
-        point = ours.evaluated(suggested)
+        point = ours.space.canonical(ours.point(suggested)[None].float())[0].double()
         single = torch.tensor([index not in ours.by_column for index in range(space.dimension)])
         shown = torch.where(single, point, (u[row] * active[row]).double())
         torch.testing.assert_close(point, shown, rtol=0.0, atol=2e-6)
@@ -549,14 +549,7 @@ def test_no_trial_is_spent_on_what_is_forbidden(name, heeded, monkeypatch):
     if not heeded:
         monkeypatch.setattr("agents.optuna_space._MOST_FORBIDDEN", 0)
     env = environment(1, "conditional", budget=40)
-    agent = prepared(name, env)
-    draws = generator(0, "test")
-    observation, _ = env.reset(seed=0)
-    legal = []
-    for _ in range(39):
-        observation, _, _, _, info = env.step(agent.act(observation, None, draws))
-        legal.append(bool(info["legal"].all()))
-    assert all(legal) is heeded
+    assert all(legal_trials(prepared(name, env), env, 39)) is heeded
 
 
 @pytest.mark.parametrize("name", PLAIN)

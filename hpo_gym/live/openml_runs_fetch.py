@@ -15,10 +15,10 @@ from hpo_gym.sources.run_tables import MISSING
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COLUMNS", "bare_name", "fetch_runs", "in_seconds", "short_names"]
+__all__ = ["bare_name", "fetch_runs", "in_seconds", "short_names"]
 
-#: Columns of the table besides measures and hyperparameters.
-COLUMNS = ("run_id", "task_id", "data_id", "setup_id")
+# Columns of the table besides measures and hyperparameters.
+_COLUMNS = ("run_id", "task_id", "data_id", "setup_id")
 
 # Addresses have a limit: so many ids are asked for at once, and so many evaluations are answered.
 _IDS, _PAGE = 100, 10_000
@@ -52,19 +52,13 @@ def fetch_runs(flow: int, folder: Path, tasks: Sequence[int] | None, measures: S
     filters = [{"flows": [flow], "tasks": page} for page in _pages(tasks)]
     frame = _joined([_listed(measures[0], most, **each) for each in filters])
     listed, cut = len(frame), any(_page(measures[0], 1, most, **each).shape[0] for each in filters)
-    for name in measures if listed else ():
-        # What was run is known from now on: no other limit cuts off other runs.
-        values = (
-            frame
-            if name == measures[0]
-            else _joined([_listed(name, _PAGE, runs=ids) for ids in _pages(frame["run_id"])])
-        )
-        if values.empty:
-            frame = values
-            break
-        factor = 1e-3 if name.endswith(_MILLIS) else 1.0
-        measured = values.set_index("run_id")["value"].astype(float) * factor
-        frame = frame[frame["run_id"].isin(measured.index)]
+    values = {measures[0]: frame}
+    # What was run is known from now on: no other limit cuts off other runs.
+    values |= {
+        name: _joined([_listed(name, _PAGE, runs=ids) for ids in _pages(frame["run_id"])]) for name in measures[1:]
+    }
+    for name, found in values.items():
+        measured = found.set_index("run_id")["value"].astype(float) * (1e-3 if name.endswith(_MILLIS) else 1.0)
         frame = frame.assign(**{in_seconds(name): frame["run_id"].map(measured)}).dropna(subset=[in_seconds(name)])
     if frame.empty:
         where = "any task" if tasks is None else f"{len(tasks)} task(s) such as {tasks[0]}"
@@ -115,9 +109,7 @@ def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     import pandas as pd
 
     # An empty page has no columns.
-    held = [part for part in parts if len(part)]
-    if not held:
-        return pd.DataFrame()
+    held = [part for part in parts if len(part)] or [pd.DataFrame(columns=[*_COLUMNS, "value"])]
     return pd.concat(held, ignore_index=True).drop_duplicates("run_id", ignore_index=True)
 
 
@@ -141,12 +133,12 @@ def _write(flow: int, folder: Path, frame: pd.DataFrame, measures: Sequence[str]
     known = _settings(sorted(set(frame["setup_id"])))
     settings = [known.get(int(setup), {}) for setup in frame["setup_id"]]
     names = short_names(sorted({name for each in settings for name in each}))
-    taken = sorted({*COLUMNS, *measures} & set(names.values()))
+    taken = sorted({*_COLUMNS, *measures} & set(names.values()))
     if taken:
         raise DataIntegrityError(
             f"Hyperparameters of OpenML flow {flow} are called {', '.join(taken)}, as other columns."
         )
-    columns: dict[str, Any] = {name: frame[name].to_numpy() for name in (*COLUMNS, *measures)}
+    columns: dict[str, Any] = {name: frame[name].to_numpy() for name in (*_COLUMNS, *measures)}
     columns |= {short: [_text(each, name) for each in settings] for name, short in names.items()}
     path = folder / f"flow-{flow}.parquet"
     pd.DataFrame(columns).to_parquet(path, index=False)

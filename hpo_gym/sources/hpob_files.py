@@ -6,7 +6,6 @@ Source: Pineda Arango, Jomaa, Wistuba and Grabocka (2021), "HPO-B", arXiv 2106.0
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hpo_gym.errors import DataIntegrityError, DataMissingError, require_names
+from hpo_gym.fingerprint import content_digest
 from hpo_gym.sources.archives import ORIGIN_FILE
 from hpo_gym.sources.bundle_files import write_atomic
 from hpo_gym.sources.pinned import packaged_table
@@ -114,7 +114,7 @@ class HPOBFiles:
         """What the files are: of the archives where that is known, and of names, sizes and times."""
         paths = [*self.surrogates.iterdir(), *self.tables.iterdir()]
         states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(paths)]
-        return hashlib.sha256(json.dumps([_FORMAT, self.origin, states]).encode()).hexdigest()[:32]
+        return content_digest([("format", _FORMAT), ("origin", self.origin), ("states", states)])[:32]
 
     @property
     def cache(self) -> Path:

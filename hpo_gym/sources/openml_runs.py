@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from hpo_gym.errors import InvalidSettingError, require_integer, require_names
+from hpo_gym.fingerprint import content_digest
 from hpo_gym.fitting.runs import RunFitSettings
 from hpo_gym.sources.runs import load_runs
 from hpo_gym.sources.trainings import settings_of
@@ -23,6 +21,12 @@ __all__ = ["NO_CHOICE", "load_openml"]
 NO_CHOICE = ("random_state", "seed", "n_jobs", "nthread", "num.threads", "verbose", "verbosity", "silent")
 
 _MEASURE = re.compile(r"[A-Za-z0-9_]+")
+
+_NO_FLOW = (
+    "source='openml' needs the id of a flow as its space, got {given!r}: for example space='6970'. For a table of "
+    "your own use source='runs'."
+)
+_NO_TASK = "tasks must be ids of OpenML tasks, which are whole numbers; got {given!r}."
 
 # Raised when what is kept of an answer changes.
 _FORMAT = 1
@@ -86,11 +90,11 @@ def load_openml(
             f"data_dir={data_dir!r}: source='openml' keeps what it downloads in the cache, which HPO_GYM_CACHE names. "
             "Leave it out."
         )
-    flow = _flow(space)
+    flow = _identity(space, _NO_FLOW)
     require_integer("most_runs", most_runs, 1)
     asked = settings_of(OpenMLSettings, "openml", openml)
     fit = settings_of(RunFitSettings, "settings", settings) if isinstance(settings, Mapping) else settings
-    chosen = None if tasks is None else sorted({_task(each) for each in _list("tasks", tasks)})
+    chosen = None if tasks is None else sorted({_identity(each, _NO_TASK) for each in _list("tasks", tasks)})
     names = [in_seconds(name) for name in _measures(measures)]
     for name, given in (("metric", metric), ("cost_metric", cost_metric)):
         require_names(name, [] if given is None else [given], names)
@@ -98,7 +102,8 @@ def load_openml(
     if hyperparameters is not None:
         hyperparameters = _list("hyperparameters", hyperparameters)
     query = {"tasks": chosen, "measures": list(measures), "most": most_runs}
-    folder = server_cache(asked) / "runs" / f"{flow}-{_digest(query)}"
+    digest = content_digest([("format", _FORMAT), ("query", query)])[:16]
+    folder = server_cache(asked) / "runs" / f"{flow}-{digest}"
     fetched("runs", flow, asked, folder, query)
     told = about(folder)
     path = folder / f"flow-{flow}.parquet"
@@ -163,22 +168,9 @@ def _tell_cut(flow: int, told: Mapping[str, Any]) -> None:
         )
 
 
-def _flow(space: str | int | Path | None) -> int:
-    text = "" if space is None else str(space)
+def _identity(given: Any, message: str) -> int:
+    """Return an id of OpenML, which is a whole number, or refuse it with a message."""
+    text = str(given)
     if not (text.isascii() and text.isdigit()):
-        raise InvalidSettingError(
-            f"source='openml' needs the id of a flow as its space, got {space!r}: for example space='6969'. For "
-            "a table of your own use source='runs'."
-        )
+        raise InvalidSettingError(message.format(given=given))
     return int(text)
-
-
-def _task(identity: Any) -> int:
-    text = str(identity)
-    if not (text.isascii() and text.isdigit()):
-        raise InvalidSettingError(f"tasks must be ids of OpenML tasks, which are whole numbers; got {identity!r}.")
-    return int(text)
-
-
-def _digest(query: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps([_FORMAT, query], sort_keys=True).encode()).hexdigest()[:16]

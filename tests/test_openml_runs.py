@@ -122,8 +122,12 @@ def test_all_pages_are_asked_for(
 
 def test_what_a_limit_cuts_off_is_told(clean: OpenMLServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     in_process(monkeypatch)
-    with pytest.warns(UserWarning, match=r"more runs of flow 77 than most_runs=30: 29 were listed, of 2 datasets"):
+    with pytest.warns(
+        UserWarning, match=r"more runs of flow 77 than most_runs=30: 29 were listed, of 2 datasets"
+    ) as caught:
         suite = load(clean, most_runs=30, measures=MEASURES)
+    # The line of the caller, not one of this package.
+    assert [warning.filename for warning in caught] == [__file__]
     assert suite.spec.provenance["cut"] and suite.spec.provenance["rows"] == 28
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -244,8 +248,9 @@ def test_seeds_and_numbers_of_cores_are_no_hyperparameters(
     clean: OpenMLServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_process(monkeypatch)
-    with pytest.warns(UserWarning, match="1 of 4 rows"):
+    with pytest.warns(UserWarning, match="1 of 4 rows") as caught:
         suite = load(clean, 79)
+    assert [warning.filename for warning in caught] == [__file__]
     assert set(suite.space.names) == {"splitrule", "mtry"}
 
 

@@ -347,8 +347,12 @@ def test_rows_without_a_conditional_hyperparameter_are_left_out_with_a_warning(t
     says = r"6 of 18 rows of t\.csv are left out.*'momentum' \(6 without a value\).*[Cc]onditional .*not supported"
     with pytest.warns(UserWarning, match=says) as caught:
         suite = hpo_gym.load_suite("runs", str(path), hyperparameters=["rate", "momentum"], **OPTIMIZERS)
-    # The warning points at the line of the caller, not into this package.
+    # The warning points at the line of the caller, not into this package or Gymnasium's.
     assert [warning.filename for warning in caught] == [__file__]
+    options = {"hyperparameters": ["rate", "momentum"], **OPTIMIZERS}
+    with pytest.warns(UserWarning, match=says) as caught:
+        gym.make("HPO-OpenML-v0", source="runs", space=str(path), source_options=options, split="all")
+    assert __file__ in {warning.filename for warning in caught}
     assert suite.spec.provenance["rows_dropped"] == 6
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import torch
@@ -22,6 +21,7 @@ from hpo_gym.tasks.meta_features import suite_meta_features
 from hpo_gym.tasks.optimum import OptimumSearch, find_known_range
 from hpo_gym.tasks.ref import TaskRef
 from hpo_gym.tasks.suite import KnownRange, SuiteSpec, TaskSuite
+from hpo_gym.warned import warn_user
 
 __all__ = ["DEFAULT_SPACE", "load_hpob"]
 
@@ -121,10 +121,9 @@ def _kept_or_made(name: str, files: HPOBFiles, spec: SpaceSpec, tasks: Sequence[
     except DataError:
         raise
     except OSError as error:
-        warnings.warn(
+        warn_user(
             f"What was made of HPO-B's space {name} cannot be kept ({error}), and is made again every time. Name a "
-            "folder that can be written to with HPO_GYM_CACHE.",
-            stacklevel=4,
+            "folder that can be written to with HPO_GYM_CACHE."
         )
     return made or _make(name, files, spec, tasks, "not kept")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from hpo_gym.fitting.runs import RunFitSettings
 from hpo_gym.sources.runs import load_runs
 from hpo_gym.sources.trainings import settings_of
 from hpo_gym.tasks.suite import TaskSuite
+from hpo_gym.warned import warn_user
 
 __all__ = ["NO_CHOICE", "load_openml"]
 
@@ -161,10 +161,9 @@ def _measures(given: Any) -> list[str]:
 
 def _tell_cut(flow: int, told: Mapping[str, Any]) -> None:
     if told["cut"]:
-        warnings.warn(
+        warn_user(
             f"OpenML has more runs of flow {flow} than most_runs={told['most']}: {told['listed']} were listed, of "
-            f"{len(told['tasks'])} datasets. Name tasks=[...], or allow more with most_runs.",
-            stacklevel=4,
+            f"{len(told['tasks'])} datasets. Name tasks=[...], or allow more with most_runs."
         )
 
 

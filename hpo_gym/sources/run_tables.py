@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import math
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from hpo_gym.errors import DataIntegrityError, DataMissingError, InvalidSettingError, require_names, unknown_name
 from hpo_gym.spaces import Column, SearchSpace, SpaceSpec
+from hpo_gym.warned import warn_user
 
 __all__ = ["MISSING", "RunTable", "read_run_table"]
 
@@ -247,12 +247,9 @@ def _tell_incomplete(
         blame = f": {', '.join(map(repr, empty))} holds no (finite) value" if empty else ""
         some = f": every row lacks one of {counted}" if counted and not empty else ""
         raise DataIntegrityError(f"{path} holds no complete row of {list(wanted)}{blame}{some}.{remedy}")
-    # The level is that of the caller of hpo_gym.load_suite.
-    warnings.warn(
+    warn_user(
         f"{rows - complete} of {rows} rows of {path.name} are left out, because a cell is empty or not finite: "
-        f"{counted}.{remedy}",
-        UserWarning,
-        stacklevel=5,
+        f"{counted}.{remedy}"
     )
 
 

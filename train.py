@@ -49,6 +49,7 @@ Settings (key=value):
                      validation_seeds: repetitions per dataset
   checkpoint_every   transitions between checkpoints; keep_checkpoints: how many stay
   log_every          transitions between points in TensorBoard; tensorboard=false writes none
+  threads            threads that torch computes on (default: 1); more pay off for large batches on free cores
 
 torchrun --nproc-per-node 2 train.py agent=grpo ... trains one policy in several processes or on several GPUs
 (agents grpo and grpo_universal; docs/agents/grpo.md).
@@ -84,6 +85,7 @@ class TrainConfig:
     validate_every: int = ExperimentConfig.validate_every
     validation_seeds: int = ExperimentConfig.validation_seeds
     tensorboard: bool = True
+    threads: int = ExperimentConfig.threads
 
 
 GROUPS = {"agent": [*trainable_names(), *MODEL_TRAININGS], "env": list(ENVIRONMENTS)}

@@ -33,6 +33,8 @@ class ExperimentConfig:
             is the one that is kept. 0 keeps the last.
         validation_seeds: Repetitions per validation task.
         tensorboard: Whether to write TensorBoard events.
+        threads: Threads that torch computes on. More than one pay off for large batches on cores that are free, and
+            cost many times as much where another process has one of them.
     """
 
     agent: Any = field(default_factory=DQNConfig)
@@ -47,9 +49,10 @@ class ExperimentConfig:
     validate_every: int = 50_000
     validation_seeds: int = 4
     tensorboard: bool = True
+    threads: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("checkpoint_every", "keep_checkpoints", "log_every"):
+        for name in ("checkpoint_every", "keep_checkpoints", "log_every", "threads"):
             if getattr(self, name) < 1:
                 raise InvalidSettingError(f"{name}={getattr(self, name)!r} must be at least 1.")
         if self.validate_every < 0 or self.validation_seeds < 1:

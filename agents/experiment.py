@@ -25,6 +25,7 @@ from agents.validation import Validation
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import DataIntegrityError, DataMissingError, HPOGymError, InvalidSettingError
 from hpo_gym.tasks.datasets import dataset_key
+from hpo_gym.threads import torch_threads
 
 __all__ = ["ExperimentConfig", "TrainedAgent", "build", "load_trained", "resume_training", "run_training"]
 
@@ -61,7 +62,7 @@ def run_training(config: ExperimentConfig, stop_after: int | None = None) -> Run
     path = Path(config.runs) / (config.name or f"{config.agent_name}-{env.suite.name}-seed{config.seed}")
     env.reset(seed=agent.processes.seed(config.seed))
     first = is_first_process()
-    with one_trainer(path) if first else nullcontext():
+    with one_trainer(path) if first else nullcontext(), torch_threads(config.threads):
         provenance = {"suite": f"{env.suite.spec.source}:{env.suite.name}", **env.suite.spec.provenance}
         values = config.to_mapping()
         folder = RunFolder.create(path, values, provenance, config.overwrite) if first else RunFolder(path)
@@ -107,7 +108,8 @@ def resume_training(path: str | Path, stop_after: int | None = None) -> RunFolde
         agent.processes.wait()
         if is_first_process():
             folder.remove_leftovers()
-        _train(config, agent, env, _validation(config, env), folder, stop_after, checkpoint)
+        with torch_threads(config.threads):
+            _train(config, agent, env, _validation(config, env), folder, stop_after, checkpoint)
     return folder
 
 

@@ -23,6 +23,7 @@ from agents.spg_settings import SPGConfig
 from agents.spg_tasks import LearningTask, load_task, split_task
 from agents.spg_training import ModelTraining, with_replicas
 from hpo_gym.errors import DataIntegrityError, HPOGymError, require_integer
+from hpo_gym.threads import torch_threads
 
 __all__ = ["NAME", "SPGRun", "is_spg_run", "load_model", "resume_spg", "run_spg"]
 
@@ -42,6 +43,8 @@ class SPGRun:
         overwrite: Replace a run of that name.
         keep_checkpoints: How many checkpoints stay.
         tensorboard: Whether to write TensorBoard events.
+        threads: Threads that torch computes on. More than one pay off for large batches on cores that are free, and
+            cost many times as much where another process has one of them.
     """
 
     agent: SPGConfig = field(default_factory=SPGConfig)
@@ -51,10 +54,12 @@ class SPGRun:
     overwrite: bool = False
     keep_checkpoints: int = 2
     tensorboard: bool = True
+    threads: int = 1
 
     def __post_init__(self) -> None:
         require_integer("seed", self.seed, 0)
         require_integer("keep_checkpoints", self.keep_checkpoints, 1)
+        require_integer("threads", self.threads, 1)
 
     @property
     def label(self) -> str:
@@ -106,7 +111,7 @@ def run_spg(run: SPGRun, stop_after: int | None = None) -> RunFolder:
     task = load_task(run.agent.task)
     training = _training(run, task)
     path = Path(run.runs) / (run.name or run.label)
-    with one_trainer(path):
+    with one_trainer(path), torch_threads(run.threads):
         folder = RunFolder.create(path, run.to_mapping(), _provenance(task), run.overwrite)
         _train(run, task, training, folder, stop_after, None)
     return folder
@@ -137,7 +142,8 @@ def resume_spg(path: str | Path, stop_after: int | None = None) -> RunFolder:
         else:
             with fits(checkpoint, folder.path / "config.yaml"):
                 training.load_state_dict(checkpoint.content["state"])
-        _train(run, task, training, folder, stop_after, checkpoint)
+        with torch_threads(run.threads):
+            _train(run, task, training, folder, stop_after, checkpoint)
     return folder
 
 

@@ -75,6 +75,18 @@ def test_a_stopped_run_resumes_to_the_same_bits(tmp_path, loss):
         assert (parts.path / "result.json").read_text() == (whole.path / "result.json").read_text()
 
 
+def test_a_training_and_its_resumption_compute_on_as_many_threads_as_were_set(tmp_path, monkeypatch):
+    seen, learn = [], ModelTraining.run_epoch
+    monkeypatch.setattr(
+        ModelTraining, "run_epoch", lambda training: seen.append(torch.get_num_threads()) or learn(training)
+    )
+    before = torch.get_num_threads()
+    run = run_spg(SPGRun(QUICK, runs=str(tmp_path), tensorboard=False, threads=before + 1), stop_after=1)
+    resume_spg(run.path)
+    assert seen == [before + 1] * (QUICK.pretrain_epochs + QUICK.epochs)
+    assert torch.get_num_threads() == before
+
+
 @pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
     agent = replace(QUICK, epochs=30, checkpoint_every=1)

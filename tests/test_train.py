@@ -107,6 +107,18 @@ def test_seeds_differ_and_seed_zero_is_a_seed(tmp_path):
     assert digests[0] == digests[1] != digests[2]
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_training_and_its_resumption_compute_on_as_many_threads_as_were_set(tmp_path, monkeypatch, threads):
+    seen, learn = [], Validation.due
+    monkeypatch.setattr(Validation, "due", lambda *given: seen.append(torch.get_num_threads()) or learn(*given))
+    before = torch.get_num_threads()
+    first = run_training(experiment(tmp_path, threads=threads), stop_after=1_000)
+    trained = len(seen)
+    resume_training(first.path)
+    assert 0 < trained < len(seen) and set(seen) == {threads}
+    assert torch.get_num_threads() == before
+
+
 LONGER = [*OVERRIDES, "agent.total_steps=4000"]
 
 
@@ -262,6 +274,7 @@ def test_every_episode_setting_and_every_id_can_be_configured():
         (["agent=dqnn"], "Did you mean 'dqn'"),
         (["agent=tpe"], "python evaluate.py agents=[tpe]"),
         (["resume="], "names no run"),
+        (["threads=0"], "threads=0 must be at least 1"),
         (["agent.lr_rate=1"], "Did you mean 'agent.learning_rate'"),
         (["env=opnml"], "Did you mean 'openml'"),
         (["env.spce=rpart"], "Did you mean 'env.space'"),

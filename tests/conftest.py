@@ -54,3 +54,11 @@ def data_folder() -> Path:
 def hpob_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a data folder in the form of HPO-B's archives; nobody may change it."""
     return write_hpob(tmp_path_factory.mktemp("hpob"))
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder of an empty cache; files of the user's are not found."""
+    monkeypatch.setenv("HPO_GYM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("HPO_GYM_DATA", raising=False)
+    return tmp_path / "cache"

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from hpo_gym import load_suite
 from hpo_gym.sources.archives import ORIGIN_FILE
 from hpo_gym.sources.pinned import packaged_table
+from hpo_gym.tasks.suite import TaskSuite
 
 #: Encoded columns and datasets by space and side; columns, and the test datasets of 5860, are those of HPO-B v3.
 SPACES: dict[str, dict[str, Any]] = {
@@ -35,7 +37,13 @@ SPACES: dict[str, dict[str, Any]] = {
         "test": [],
     },
 }
+#: The one with test datasets.
+SPACE = "5860"
 _ROWS, _SEEDS, _POINTS = 60, 5, 5
+
+
+def load(folder: Path, space: Any = SPACE, **options: Any) -> TaskSuite:
+    return load_suite("hpob", space, data_dir=str(folder), **options)
 
 
 def write_hpob(folder: Path, seed: int = 0) -> Path:

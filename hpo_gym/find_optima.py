@@ -10,6 +10,8 @@ from pathlib import Path
 from hpo_gym.errors import HPOGymError, InvalidSettingError
 from hpo_gym.sources import load_suite
 from hpo_gym.sources.ranges import range_name, save_range
+from hpo_gym.sources.store import cache_folder
+from hpo_gym.sources.temporaries import require_writable
 from hpo_gym.tasks.optimum import OptimumSearch, find_known_range
 from hpo_gym.tasks.unknown_range import RANGE_SOURCES, range_remedy
 
@@ -48,6 +50,7 @@ def _find(options: argparse.Namespace, space: str) -> None:
             f"Nobody would find the range of {options.source!r} again in the cache. "
             f"{range_remedy(options.source, space)} Or keep it in a folder: --output."
         )
+    require_writable(options.output or cache_folder() / "ranges")
     with Progress() as progress:
         bar = progress.add_task(space, total=1.0)
         known = find_known_range(

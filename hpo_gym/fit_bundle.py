@@ -15,6 +15,7 @@ from pathlib import Path
 from hpo_gym.errors import HPOGymError, require_names
 from hpo_gym.fitting.recipes import RUN_RECIPES, SURROGATE_RECIPES
 from hpo_gym.sources.bundle_files import BUNDLE_FOLDER
+from hpo_gym.sources.temporaries import require_writable
 
 __all__ = ["main"]
 
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         require_names("embedded space", options.spaces, known)
+        require_writable(options.output)
         for space in options.spaces or known:
             _build(space, options)
     except HPOGymError as error:

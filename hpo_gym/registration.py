@@ -123,7 +123,7 @@ class EnvironmentCard:
         path = Path(path)
         try:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise DataIntegrityError(f"Cannot read environment card {path}: {error}") from error
         if not isinstance(values, dict):
             raise DataIntegrityError(f"Environment card {path} must be a YAML mapping.")

@@ -54,6 +54,10 @@ ARGUMENTS: list[tuple[dict[str, Any], type[HPOGymError], list[str]]] = [
     ({"budget": "50"}, InvalidSettingError, ["budget='50'", "integer"]),
     ({"budget": 1}, InvalidSettingError, ["budget=1", "budget >= 2", "start='none'"]),
     ({"levels": 1}, InvalidSettingError, ["levels=1", ">= 2"]),
+    ({"levels": 10**9}, InvalidSettingError, ["levels=1000000000", "at most 10,000", "action='continuous'"]),
+    ({"source_options": {"instances": 2.5}}, InvalidSettingError, ["instances=2.5", "integer >= 1"]),
+    ({"space": "mixed-3d", "source_options": {"instances": "2"}}, InvalidSettingError, ["instances='2'", ">= 1"]),
+    ({"source_options": {"functions": "sphere"}}, InvalidSettingError, ["functions='sphere'", "['sphere']"]),
     ({"action": "grid_choice", "levels": 50}, InvalidSettingError, ["levels=50", "fewer"]),
     ({"min_fidelity": 0.0}, InvalidSettingError, ["min_fidelity=0.0", "(0, 1]"]),
     ({"min_fidelity": float("nan")}, InvalidSettingError, ["min_fidelity=nan", "(0, 1]"]),
@@ -121,6 +125,7 @@ ACTIONS: list[tuple[str, Any, list[str]]] = [
     ("continuous", np.full(3, 0.5, np.float32), ["[1, 2]", "[1, 3]"]),
     ("continuous", np.zeros(2, int), ["float", "int64"]),
     ("continuous", 0.5, ["[1, 2]", "[1]"]),
+    ("continuous", [[0.1], [0.2, 0.3]], ["[[0.1], [0.2, 0.3]]", "action_space.sample()"]),
 ]
 
 
@@ -149,6 +154,19 @@ def test_wrong_action_of_a_batch(action: torch.Tensor) -> None:
     envs.reset(seed=0)
     with pytest.raises(InvalidActionError, match=r"0 \.\. 3"):
         envs.step(action)
+
+
+@pytest.mark.parametrize("task", [31, [31], np.array([31]), [True]])
+def test_a_bare_number_is_no_task(task: Any) -> None:
+    envs = HPOVectorEnv(1, source=quadratic_suite(), split="all")
+    with pytest.raises(InvalidSettingError, match=r"options\['task'\]=.*a bare number may be"):
+        envs.reset(seed=0, options={"task": task})
+
+
+def test_a_position_outside_is_named() -> None:
+    envs = HPOVectorEnv(1, source=quadratic_suite(), split="all")
+    with pytest.raises(InvalidSettingError, match=r"options\['task_index'\]=99 must lie in 0 \.\. "):
+        envs.reset(seed=0, options={"task_index": 99})
 
 
 @pytest.mark.parametrize("seed", [-1, 1.5, "0", True])

@@ -200,11 +200,15 @@ def test_one_index_tensor_for_many_resets_shows_the_tasks_of_each() -> None:
         torch.testing.assert_close(observation[:, : features.shape[1]], features[index], rtol=0, atol=0)
 
 
-def test_a_mask_that_a_caller_wrote_into_is_not_the_next_one() -> None:
-    envs = vector(source=conditional_suite(), action="grid_choice", levels=3)
+@pytest.mark.parametrize("suite", [conditional_suite, quadratic_suite])
+def test_a_mask_that_a_caller_wrote_into_is_neither_the_next_one_nor_that_of_others(suite: Any) -> None:
+    envs = vector(source=suite(), action="grid_choice", levels=3)
     _, info = envs.reset(seed=0)
     before = info["action_mask"].clone()
     info["action_mask"][0, 0] = not info["action_mask"][0, 0]
+    info["action_mask"] &= True
+    changed = info["action_mask"] != before
+    assert bool(changed[0, 0]) and int(changed.sum()) == 1
     assert torch.equal(envs.reset(seed=0)[1]["action_mask"], before)
 
 

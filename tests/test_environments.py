@@ -11,7 +11,8 @@ import gymnasium as gym
 import pytest
 
 import hpo_gym
-from hpo_gym.testing import EnvCase
+from hpo_gym.envs import HPOVectorEnv
+from hpo_gym.testing import EnvCase, VectorEnvCase
 
 # What real training answers takes time and a measured number of seconds: tests/test_live_*.py play those ids.
 IDS = [name for name in hpo_gym.registered_ids() if "Live" not in name]
@@ -32,23 +33,48 @@ def variant(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     return request.param
 
 
+@pytest.fixture
+def available(
+    variant: tuple[str, dict[str, Any]], hpob_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[str, dict[str, Any]]:
+    """Return a variant's id and settings, where its data are to be had."""
+    name, settings = variant
+    if "HPOB" in name:
+        monkeypatch.setenv("HPO_GYM_CACHE", str(hpob_folder / "cache"))
+        monkeypatch.setenv("HPO_GYM_DATA", str(hpob_folder))
+        settings = settings | {"space": "5860"}
+    if "YAHPO" in name and not os.environ.get("HPO_GYM_DATA"):
+        pytest.skip("needs the published data: set HPO_GYM_DATA")
+    return name, {"budget": 6} | settings
+
+
 class TestRegistered(EnvCase):
     @pytest.fixture
-    def make_env(
-        self,
-        variant: tuple[str, dict[str, Any]],
-        hpob_folder: Path,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> Callable[..., gym.Env[Any, Any]]:
-        name, settings = variant
-        if "HPOB" in name:
-            monkeypatch.setenv("HPO_GYM_CACHE", str(hpob_folder / "cache"))
-            monkeypatch.setenv("HPO_GYM_DATA", str(hpob_folder))
-            settings = settings | {"space": "5860"}
-        if "YAHPO" in name and not os.environ.get("HPO_GYM_DATA"):
-            pytest.skip("needs the published data: set HPO_GYM_DATA")
-        return lambda **overrides: gym.make(name, **({"budget": 6} | settings | overrides))
+    def make_env(self, available: tuple[str, dict[str, Any]]) -> Callable[..., gym.Env[Any, Any]]:
+        name, settings = available
+        return lambda **overrides: gym.make(name, **(settings | overrides))
 
     @pytest.mark.parametrize("variant", DRAWN.values(), ids=DRAWN, indirect=True)
     def test_render(self, make_env: Callable[..., gym.Env[Any, Any]]) -> None:
         super().test_render(make_env)
+
+
+@pytest.mark.parametrize("variant", DRAWN.values(), ids=DRAWN, indirect=True)
+class TestVector(VectorEnvCase):
+    """Every registered id as its card has it; kinds of actions and observations: tests/test_environments_tiny.py."""
+
+    @pytest.fixture
+    def make_env(self, available: tuple[str, dict[str, Any]]) -> Callable[..., gym.Env[Any, Any]]:
+        name, settings = available
+        return lambda **overrides: gym.make(name, **(settings | overrides))
+
+    @pytest.fixture
+    def make_vector_env(self, available: tuple[str, dict[str, Any]]) -> Callable[..., HPOVectorEnv]:
+        name, settings = available
+
+        def make(num_envs: int, **overrides: Any) -> HPOVectorEnv:
+            inner: Any = gym.make_vec(name, num_envs=num_envs, **(settings | overrides)).unwrapped
+            assert isinstance(inner, HPOVectorEnv)
+            return inner
+
+        return make

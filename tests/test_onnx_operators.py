@@ -192,6 +192,16 @@ CASES: dict[str, Case] = {
     "Floor": unary("Floor"),
     "Gather columns": ([node("Gather", "x_cont j", axis=1)], {"j": integers(3, 0, -1)}, {}),
     "Gather embedding": ([node("Gather", "table x_cat")], {"table": floats(5, 3)}, {}),
+    "Gather embeddings from the end, then Gemm": (
+        [
+            node("Gather", "x_cat last", "code", axis=1),
+            node("Gather", "table code", "embedded"),
+            node("Concat", "embedded x_cont", "joined", axis=1),
+            node("Gemm", "joined w b"),
+        ],
+        {"last": np.array(-1, np.int64), "table": floats(5, 3), "w": floats(7, 2), "b": floats(2)},
+        {},
+    ),
     "Gather from a vector": ([node("Gather", "table x_cat")], {"table": floats(5)}, {}),
     "Gather negative axis": ([node("Gather", "x_cont j", axis=-1)], {"j": np.array(-2, np.int64)}, {}),
     "Gelu": ([node("Gelu", "x_cont")], {}, {"opset": 20}),

@@ -194,6 +194,58 @@ def test_an_environment_of_ones_own_table_learns_and_reports_seconds(shared):
     direct.reset(seed=0)
 
 
+def test_a_path_is_text(shared):
+    with pytest.raises(InvalidSettingError, match="space=5 must be the path of a table"):
+        load_suite("runs", 5, **COLUMNS)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"steps": 0}, {"batch": 0}, {"members": 0}, {"folds": 1}, {"members": 1.5}, {"learning_rate": math.nan}],
+    ids=str,
+)
+def test_impossible_fits_are_refused(change):
+    with pytest.raises(InvalidSettingError, match=f"{next(iter(change))}="):
+        dataclasses.replace(TINY, **change)
+
+
+def test_a_fit_that_cannot_be_kept_is_used_all_the_same(ragged, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("HPO_GYM_CACHE", str(tmp_path / "file"))
+    with pytest.warns(UserWarning, match=r"fitted to ragged\.csv cannot be kept .*HPO_GYM_CACHE.*cache=False"):
+        suite = load_suite("runs", str(ragged), **COLUMNS, settings=TINY)
+    assert suite.spec.provenance["mode"] == "fit"
+
+
+def test_parquet_may_hold_types_that_know_missing_values(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    rows = {"data": [0, 0, 0], "depth": [1, 2, 3], "accuracy": [0.5, 0.7, 0.9], "note": ["a", None, "b"]}
+    frame = pandas.DataFrame(rows).astype({"depth": "Int64", "note": "string"})
+    frame.loc[2, "depth"] = pandas.NA
+    frame.to_parquet(tmp_path / "t.parquet")
+    given = {"task_column": "data", "hyperparameters": ["depth"], "metrics": ["accuracy"]}
+    with pytest.warns(UserWarning, match=r"1 of 3 rows .*'depth' \(1 without"):
+        suite = load_suite("runs", str(tmp_path / "t.parquet"), **given)
+    assert suite.space.spec.columns[0].upper == 2
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_values_of_arff_stand_in_quotes_of_either_kind(tmp_path, quote):
+    kinds = ["u, v", f"it{quote}s", "plain"]
+    cells = [f"{quote}u, v{quote}", f"{quote}it\\{quote}s{quote}", "plain"]
+    lines = ["@relation r", "@attribute data numeric", "@attribute kind string", "@attribute accuracy numeric", "@data"]
+    lines += [f"0, {cell} , {quote}0.{row}{quote}" for row, cell in enumerate(cells)]
+    (tmp_path / "t.arff").write_text("\n".join(lines))
+    given = {"task_column": "data", "hyperparameters": ["kind"], "metrics": ["accuracy"]}
+    suite = load_suite("runs", str(tmp_path / "t.arff"), **given)
+    assert set(suite.space.spec.columns[0].choices) == set(kinds)
+    for broken in (f"0,{quote}u,0.1", f"0,{quote}u{quote}v,0.1"):
+        (tmp_path / "t.arff").write_text("\n".join([*lines, broken]))
+        with pytest.raises(DataIntegrityError, match="quote that"):
+            load_suite("runs", str(tmp_path / "t.arff"), **given)
+
+
 @pytest.mark.parametrize("ending", ["parquet", "arff"])
 def test_parquet_and_arff_read_like_csv(shared, tmp_path, ending):
     with shared.open() as file:
@@ -247,6 +299,11 @@ def test_repeats_whose_means_are_alike_leave_nothing_to_optimise(tmp_path):
         ({"metrics": ["accurcy"]}, UnknownNameError, "accuracy"),
         ({"metric": "loss"}, UnknownNameError, "accuracy"),
         ({"mode": "nearest"}, UnknownNameError, "lookup"),
+        ({"task_column": ["data"]}, InvalidSettingError, r"task_column=\['data'\] must be the name"),
+        ({"settings": TINY}, InvalidSettingError, "has no effect: rows of all tasks hold the same"),
+        ({"settings": TINY, "mode": "lookup"}, InvalidSettingError, "has no effect: mode='lookup'"),
+        ({"settings": "fast", "mode": "fit"}, InvalidSettingError, "settings='fast' must be a .*RunFitSettings"),
+        ({"ranges": {"accuracy": (2.0, 3.0)}}, InvalidSettingError, r"one single score of task '0': .* lie in \[0"),
         ({"hyperparameters": []}, InvalidSettingError, "hyperparameters="),
         ({"hyperparameters": ["rate", "accuracy"]}, InvalidSettingError, "accuracy"),
         ({"hyperparameters": "rate"}, InvalidSettingError, r"write hyperparameters=\['rate'\]"),

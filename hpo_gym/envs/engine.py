@@ -31,6 +31,10 @@ _POSITIONS = (
     "options['task_index']={!r} must be an integer, or one integer per environment: positions in suite.tasks. To name "
     "a task by its OpenML id use options['task']."
 )
+_BARE = (
+    "options['task']={!r}: a bare number may be an index, a task id or a dataset id. Use a string or TaskRef such as "
+    "'openml-dataset:31' (or '31'), or options['task_index'] for a position."
+)
 
 
 class EpisodeEngine:
@@ -148,8 +152,8 @@ class EpisodeEngine:
             task = self._positions(options["task_index"])
             if not bool(((task >= 0) & (task < self.suite.num_tasks)).all()):
                 raise InvalidSettingError(
-                    f"options['task_index'] must lie in 0 .. {self.suite.num_tasks - 1} (positions "
-                    "in suite.tasks); to name a task by its OpenML id use options['task']."
+                    f"options['task_index']={options['task_index']!r} must lie in 0 .. {self.suite.num_tasks - 1} "
+                    "(positions in suite.tasks); to name a task by its OpenML id use options['task']."
                 )
         elif "task" in options:
             named = options["task"]
@@ -314,12 +318,12 @@ def _episode_settings(settings: Mapping[str, Any]) -> EpisodeSettings:
 
 def _task_list(named: Any) -> Sequence[str | TaskRef]:
     if isinstance(named, bool | int | float | np.integer) or not hasattr(named, "__iter__"):
-        raise InvalidSettingError(
-            f"options['task']={named!r}: a bare number may be an index, a task id or a dataset id. "
-            "Use a string or TaskRef such as 'openml-dataset:31' (or '31'), or "
-            "options['task_index'] for a position."
-        )
-    return list(named)
+        raise InvalidSettingError(_BARE.format(named))
+    each = list(named)
+    for one in each:
+        if not isinstance(one, str | TaskRef):
+            raise InvalidSettingError(_BARE.format(one))
+    return each
 
 
 def _given(

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import gymnasium as gym
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -160,7 +159,7 @@ class HPOEnv(gym.Env[Any, Any]):
         """
         if self._over:
             raise gym.error.ResetNeeded("This episode has ended. Call env.reset() to begin another.")
-        batch = np.asarray(action)[None] if not isinstance(action, Tensor) else action[None]
+        batch = [action] if not isinstance(action, Tensor) else action[None]
         checked = self.engine.check_action(batch, 1)
         state, outcome = self.engine.dynamics.step(self._current(), checked)
         self._state = state

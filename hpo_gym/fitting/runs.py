@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from scipy.stats import spearmanr
 from torch import Tensor
 
+from hpo_gym.errors import InvalidSettingError, require_integer
 from hpo_gym.seeding import generator, stream_seed
 from hpo_gym.sources.run_tables import RunTable
 from hpo_gym.surrogates.base import Metric
@@ -49,6 +50,18 @@ class RunFitSettings:
     weight_decay: float = 0.1
     folds: int = 5
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.architecture, CompactArchitecture):
+            raise InvalidSettingError(f"architecture={self.architecture!r} must be a CompactArchitecture.")
+        for name, least in (("members", 1), ("steps", 1), ("batch", 1), ("folds", 2), ("seed", 0)):
+            require_integer(name, getattr(self, name), least)
+        for name, positive in (("learning_rate", True), ("weight_decay", False)):
+            value = getattr(self, name)
+            number = type(value) in (int, float) and math.isfinite(value)
+            if not number or value < 0.0 or (positive and value == 0.0):
+                allowed = "greater than 0" if positive else "0 or greater"
+                raise InvalidSettingError(f"{name}={value!r} must be a finite number {allowed}.")
 
     @classmethod
     def for_rows(cls, rows: int) -> RunFitSettings:

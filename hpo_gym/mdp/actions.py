@@ -228,10 +228,9 @@ class GridChoice(ActionRule):
 
     def mask(self, state: EpisodeState) -> Tensor:
         if self._legal is not None:
-            # A copy: callers may write into what they get, and the next mask must not show it.
-            return self._legal.clone().expand(len(state.task), self.num_actions)
-        every = torch.ones(1, dtype=torch.bool, device=self.space.device)
-        return every.expand(len(state.task), self.num_actions)
+            # A copy of each row: callers may write into what they get, and no other row and no later mask must show it.
+            return self._legal.repeat(len(state.task), 1)
+        return torch.ones(len(state.task), self.num_actions, dtype=torch.bool, device=self.space.device)
 
     def check(self, action: Tensor, batch: int) -> Tensor:
         return self._check_discrete(action, batch)

@@ -36,6 +36,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 _LEAST_FIDELITY = 0.1
 # Trials are counted in single precision, which is exact up to 2 ** 24.
 _MOST_TRIALS = 10_000_000
+_MOST_LEVELS = 10_000
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,11 @@ class EpisodeSettings:
         require_integer("budget", self.budget, 1, "the evaluation at reset already costs one")
         if self.levels is not None:
             require_integer("levels", self.levels, 2, "a grid needs two levels")
+            if self.levels > _MOST_LEVELS:
+                raise InvalidSettingError(
+                    f"levels={self.levels} must be at most {_MOST_LEVELS:,}: levels of a grid per hyperparameter. "
+                    "Without a grid, use action='continuous'."
+                )
         if self.budget > _MOST_TRIALS:
             raise InvalidSettingError(f"budget={self.budget} must be at most {_MOST_TRIALS:,}: trials of one episode.")
         if self.min_fidelity is not None:

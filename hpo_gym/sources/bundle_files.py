@@ -88,7 +88,8 @@ def read_bundle(space: str, folder: Path = BUNDLE_FOLDER) -> tuple[dict[str, Any
     spaces = bundled_spaces(folder)
     if space not in spaces:
         if not spaces:
-            raise DataMissingError(f"There is no bundle in {folder}. {_REPAIR}")
+            repair = _REPAIR if folder == BUNDLE_FOLDER else f"Correct data_dir={str(folder)!r}, or leave it out."
+            raise DataMissingError(f"There is no bundle in {folder}. {repair}")
         raise unknown_name(
             "embedded space",
             space,

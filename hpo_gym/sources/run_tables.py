@@ -25,6 +25,8 @@ _LOG_DECADES = 2.5
 #: Cells that hold nothing.
 MISSING = ("", "?", "nan", "NaN", "NA", "null")
 
+# A value in quotes, a quote in which is doubled or stands behind a backslash, and the comma after it.
+_QUOTED = {quote: re.compile(rf"{quote}((?:[^{quote}\\]|\\.|{quote}{quote})*){quote}\s*(,?)") for quote in "'\""}
 _ATTRIBUTE = re.compile(r"@attribute\s+('[^']*'|\"[^\"]*\"|\S+)", re.IGNORECASE)
 
 # Values are kept in single precision: a larger one would become infinite there.
@@ -165,7 +167,11 @@ def _read(path: Path) -> dict[str, list[str]]:
             import pandas
 
             frame = pandas.read_parquet(path)
-            return {name: ["" if v is None or v != v else str(v) for v in frame[name]] for name in frame}
+            missing = frame.isna()
+            return {
+                name: ["" if absent else str(cell) for cell, absent in zip(frame[name], missing[name], strict=True)]
+                for name in frame
+            }
     except (OSError, ValueError, UnicodeDecodeError, csv.Error) as error:
         raise DataIntegrityError(
             f"{path} cannot be read as {suffix[1:].upper()} ({type(error).__name__}: {error}); it may "
@@ -199,7 +205,7 @@ def _read_arff(path: Path) -> dict[str, list[str]]:
             if not text or text.startswith("%"):
                 continue
             if reading:
-                rows.append(next(csv.reader([text], quotechar="'", skipinitialspace=True)))
+                rows.append(_arff_cells(text))
             elif text.lower().startswith("@attribute"):
                 named = _ATTRIBUTE.match(text)
                 if named is None:
@@ -210,6 +216,27 @@ def _read_arff(path: Path) -> dict[str, list[str]]:
     if not names or not reading:
         raise ValueError("no @attribute or no @data section")
     return _text_columns([names, *rows], path)
+
+
+def _arff_cells(row: str) -> list[str]:
+    """Return the values of a row, of which any may stand in single or in double quotes."""
+    cells, rest = [], row
+    while True:
+        rest = rest.lstrip()
+        quote = rest[0] if rest[:1] in ("'", '"') else None
+        if quote is None:
+            cell, comma, rest = rest.partition(",")
+            cells.append(cell)
+        else:
+            quoted = _QUOTED[quote].match(rest)
+            if quoted is None:
+                raise ValueError(f"{row!r} has a quote that does not end")
+            if not quoted[2] and quoted.end() < len(rest):
+                raise ValueError(f"{row!r} goes on behind a quote that has ended")
+            cells.append(quoted[1].replace("\\" + quote, quote).replace(quote * 2, quote))
+            comma, rest = quoted[2], rest[quoted.end() :]
+        if not comma:
+            return cells
 
 
 def _finite(cell: str) -> bool:

@@ -27,6 +27,7 @@ from hpo_gym.tasks.meta_features import suite_meta_features
 from hpo_gym.tasks.optimum import OptimumSearch, find_known_range
 from hpo_gym.tasks.ref import TaskKind, TaskRef
 from hpo_gym.tasks.suite import KnownRange, SuiteSpec, TaskSuite
+from hpo_gym.warned import warn_user
 
 __all__ = ["MODES", "load_runs"]
 
@@ -92,6 +93,8 @@ def load_runs(
             have a log scale, or ids of tasks are not those of OpenML, contrary to ``task_kind``.
     """
     path = _table_path(space, data_dir)
+    if not isinstance(task_column, str):
+        raise InvalidSettingError(f"task_column={task_column!r} must be the name of one column.")
     _check_lists({"hyperparameters": hyperparameters, "metrics": metrics, "minimize": minimize, "log": log}, ranges)
     if mode not in MODES:
         raise unknown_name("mode", mode, MODES)
@@ -112,10 +115,18 @@ def load_runs(
         path, task_column=task_column, hyperparameters=hyperparameters, metrics=metrics, log=log, rename=rename
     )
     chosen = mode if mode != "auto" else ("lookup" if table.shared_grid else "fit")
+    if settings is not None and not isinstance(settings, RunFitSettings):
+        raise InvalidSettingError(f"settings={settings!r} must be a hpo_gym.fitting.runs.RunFitSettings, or None.")
+    if settings is not None and chosen == "lookup":
+        why = "rows of all tasks hold the same configurations" if mode == "auto" else "mode='lookup'"
+        raise InvalidSettingError(
+            f"settings={settings!r} has no effect: {why}, so that nothing is fitted. Leave it out, or set mode='fit'."
+        )
     tasks = tuple(TaskRef(task_kind, identity) for identity in table.task_ids)
     _check_openml(tasks, task_column)
     declared = _metrics(table, minimize, ranges or {})
     main = metric or metrics[0]
+    _check_clipped(table, declared, main, ranges or {})
     if chosen == "fit":
         settings = settings or RunFitSettings.for_rows(len(table.task))
         key = _key(path, roles, [main, minimize, ranges, log, rename], settings)
@@ -143,6 +154,8 @@ def load_runs(
 def _table_path(space: str | Path | None, data_dir: str | None) -> Path:
     if space is None:
         raise InvalidSettingError("source='runs' needs the path of a table as its space: space='my_runs.csv'.")
+    if not isinstance(space, str | Path):
+        raise InvalidSettingError(f"space={space!r} must be the path of a table, e.g. 'my_runs.csv'.")
     path = Path(space)
     if data_dir is not None and not path.is_absolute():
         path = Path(data_dir) / path
@@ -171,6 +184,22 @@ def _metrics(table: RunTable, minimize: Sequence[str], ranges: Mapping[str, tupl
             raise InvalidSettingError(f"Metric {name!r} is {low:g} {what}: nothing to optimise. Leave it out.")
         declared.append(Metric(name, name in minimize, low, high))
     return tuple(declared)
+
+
+def _check_clipped(table: RunTable, declared: Sequence[Metric], main: str, ranges: Mapping[str, Any]) -> None:
+    """Refuse a range of the metric to optimise that makes all scores of a task equal, which its values are not."""
+    column = table.metrics.index(main)
+    values, metric = table.values[:, column], declared[column]
+    for index, identity in enumerate(table.task_ids):
+        mine = values[table.task == index]
+        clipped = mine.clamp(metric.lower, metric.upper)
+        if bool(mine.min() < mine.max()) and bool(clipped.min() == clipped.max()):
+            low, high = float(values.min()), float(values.max())
+            raise InvalidSettingError(
+                f"ranges={{{main!r}: {tuple(ranges[main])!r}}} leaves one single score of task {identity!r}: values "
+                f"are clipped to it, and those of the column lie in [{low:g}, {high:g}]. Give a range that holds "
+                "them, or leave it out."
+            )
 
 
 def _range(name: str, given: Any) -> tuple[float, float]:
@@ -234,5 +263,11 @@ def _fit(
     surrogate.round_to_half()
     if folder is not None:
         stored = {name: value if "quantiles" in name else value.half() for name, value in surrogate.tensors().items()}
-        write_kept("fit", {"network": surrogate.header(), "quality": quality}, stored, folder)
+        try:
+            write_kept("fit", {"network": surrogate.header(), "quality": quality}, stored, folder)
+        except OSError as error:
+            warn_user(
+                f"What was fitted to {name} cannot be kept ({error}), and is fitted again every time. Name a folder "
+                "that can be written to with HPO_GYM_CACHE, or set cache=False."
+            )
     return surrogate, quality

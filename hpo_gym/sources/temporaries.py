@@ -12,7 +12,9 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["discard", "one_writer", "remove_stale", "replacing", "temporary_path"]
+from hpo_gym.errors import InvalidSettingError
+
+__all__ = ["discard", "one_writer", "remove_stale", "replacing", "require_writable", "temporary_path"]
 
 # Whether a process of another machine lives cannot be asked; no download takes this long.
 _STALE_SECONDS = 24 * 3600.0
@@ -67,6 +69,23 @@ def replacing(target: Path, temporary: Path | None = None) -> Iterator[Path]:
         os.replace(path, target)
     finally:
         discard(path)
+
+
+def require_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be written to, before long work is done for it; make it where it is missing.
+
+    Raises:
+        InvalidSettingError: Naming the folder.
+    """
+    probe = temporary_path(folder / "probe")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+    except OSError as error:
+        raise InvalidSettingError(f"Nothing can be written to {folder} ({error}). Name another folder.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            discard(probe)
 
 
 def _stale(path: Path, machine: str, process: int) -> bool:

@@ -95,6 +95,7 @@ def _embedding(node: Node) -> tuple[Node, int, Tensor] | None:
     source, column = index.inputs
     if index.attributes.get("axis", 0) != 1 or not column.is_constant or source.op != "input":
         return None
-    if column.constant_value.ndim != 0:
+    width = source.attributes.get("width")
+    if column.constant_value.ndim != 0 or width is None:
         return None
-    return source, int(column.constant_value), table.constant_value
+    return source, int(column.constant_value) % width, table.constant_value

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from hpo_gym.errors import InvalidSettingError
+from hpo_gym.errors import require_integer
 from hpo_gym.seeding import generator
 from hpo_gym.spaces import SearchSpace
 from hpo_gym.surrogates.base import Metric, Surrogate
@@ -64,8 +64,7 @@ class RandomFunctions(Surrogate):
 
     def __init__(self, space: SearchSpace, name: str, instances: int = 64, seed: int = 0) -> None:
         super().__init__()
-        if instances < 1:
-            raise InvalidSettingError(f"instances={instances} must be at least 1.")
+        require_integer("instances", instances, 1)
         columns = space.spec.columns
         self.num_tasks = instances
         self.num_hyperparameters = len(columns)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hpo_gym.errors import InvalidSettingError, require_names
+from hpo_gym.errors import InvalidSettingError, require_integer, require_names
 from hpo_gym.seeding import generator
 from hpo_gym.surrogates.base import Metric, Surrogate
 from hpo_gym.surrogates.synthetic_functions import FUNCTIONS
@@ -54,8 +54,9 @@ class SyntheticSurrogate(Surrogate):
         super().__init__()
         if not 2 <= dimension <= 16:
             raise InvalidSettingError(f"dimension={dimension} must lie in 2 .. 16.")
-        if instances < 1:
-            raise InvalidSettingError(f"instances={instances} must be at least 1.")
+        require_integer("instances", instances, 1)
+        if isinstance(functions, str):
+            raise InvalidSettingError(f"functions={functions!r} must be a list of names: write [{functions!r}].")
         names = tuple(FUNCTIONS) if functions is None else tuple(functions)
         require_names("synthetic function", names, FUNCTIONS)
         if not names:

@@ -3,8 +3,8 @@
 A response surface differs between datasets by any monotone map: one spreads its accuracies over
 0.95 to 0.96, another over 0.1 to 0.9. Networks are therefore fitted to ``z``, the standard-normal score
 of a configuration's rank among random configurations of its task, and ``z`` is mapped back through the
-task's own quantile function. What comes back can never leave the range that was observed, so a fitted
-surface has no maxima of its own making beyond the best value that the original showed.
+task's own quantile function. What comes back can never leave the range that was observed at any
+fidelity; where an original scores higher on less data, that is more than it has at full fidelity (docs/data.md).
 """
 
 from __future__ import annotations

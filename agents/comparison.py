@@ -163,6 +163,10 @@ def prepare(config: ComparisonConfig) -> Comparison:
                 f"settings.{name}={values!r} must name a setting of the agent: settings.{name}.<setting>=<value>."
             )
     protocol = None if config.protocol is None else find_protocol(config.protocol)
+    if protocol is not None and config.allow_leak:
+        raise InvalidSettingError(
+            f"allow_leak=true: what is measured then is not protocol={config.protocol}. Leave one of them out."
+        )
     env = _environment(config, protocol)
     suite, splits = env.suite, env.engine.protocol
     if not suite.measured:

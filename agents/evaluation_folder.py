@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.comparison import Comparison
+from agents.matching_runs import with_matching_runs
 from hpo_gym.errors import DataIntegrityError, DataMissingError, InvalidSettingError
 from hpo_gym.evaluation import (
     ConfigurationTable,
@@ -196,8 +197,8 @@ def records_of_folders(root: Path) -> RecordTable:
 
 def _joined(root: Path) -> tuple[list[Path], list[dict[str, Any]], RecordTable]:
     """Return the folders of all evaluations below one, what each says of itself, and their trials."""
-    paths = sorted(root.rglob("result.json"))
-    folders = [path.parent for path in paths if (path.parent / "records.parquet").exists()]
+    folders = [path.parent for path in sorted(root.rglob("result.json"))]
+    _require_whole(root, folders)
     if not folders:
         raise DataMissingError(
             f"There is no evaluation in report={root}: no folder in it holds result.json and records.parquet. Make one "
@@ -205,8 +206,43 @@ def _joined(root: Path) -> tuple[list[Path], list[dict[str, Any]], RecordTable]:
         )
     results = [_result(folder) for folder in folders]
     _require_one_protocol(folders, results)
-    records = RecordTable.concat([RecordTable.from_parquet(folder / "records.parquet") for folder in folders])
-    return folders, results, records
+    tables = [RecordTable.from_parquet(folder / "records.parquet") for folder in folders]
+    _require_same_tasks(folders, results, tables)
+    return folders, results, with_matching_runs(RecordTable.concat(tables))
+
+
+def _require_whole(root: Path, folders: Sequence[Path]) -> None:
+    """Refuse to leave out an evaluation that was begun."""
+    begun = sorted({path.parent for path in root.rglob("cells.sqlite")} - set(folders))
+    if begun:
+        raise InvalidSettingError(
+            f"The evaluation in {begun[0]} has not finished: give its command again, which goes on where it stopped, "
+            "or move it away."
+        )
+    lost = [folder for folder in folders if not (folder / "records.parquet").exists()]
+    if lost:
+        raise DataMissingError(
+            f"{lost[0]} has a result.json and no records.parquet. Evaluate again with overwrite=true, or move it away."
+        )
+
+
+def _require_same_tasks(
+    folders: Sequence[Path], results: Sequence[Mapping[str, Any]], tables: Sequence[RecordTable]
+) -> None:
+    """Refuse evaluations of one space that measured something else, or on other data."""
+    first: dict[tuple[str, str], tuple[Path, dict[str, Any]]] = {}
+    for folder, result, table in zip(folders, results, tables, strict=True):
+        env = result["settings"]["env"]
+        facts = {"env.metric": env.get("metric"), "env.source_options": env.get("source_options") or None}
+        facts["SHA-256 of the data"] = result.get("data")
+        for space in table.frame[["source", "space"]].drop_duplicates().itertuples(index=False, name=None):
+            before, theirs = first.setdefault(space, (folder, facts))
+            differ = [f"{name}: {theirs[name]} against {facts[name]}" for name in facts if theirs[name] != facts[name]]
+            if differ:
+                raise InvalidSettingError(
+                    f"{before} and {folder} cannot be in one report: both are of {':'.join(space)}, and they differ in "
+                    f"{'; '.join(differ)}. Report them one by one."
+                )
 
 
 def _result(folder: Path) -> dict[str, Any]:

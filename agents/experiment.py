@@ -13,6 +13,7 @@ from torch import Tensor
 
 from agents.base import Interface, TrainableAgent
 from agents.configuration import ExperimentConfig, build, plain
+from agents.divergence import require_finite_loss, require_finite_policy
 from agents.environments import EnvironmentConfig, is_live, make_environment, suited
 from agents.interruption import Interruption
 from agents.processes import OTHERS, is_first_process, join_processes
@@ -20,7 +21,7 @@ from agents.progress import TrainingDisplay, make_console
 from agents.recorder import Recorder
 from agents.registry import MODEL_TRAININGS, find_agent, find_trainable
 from agents.run_folder import RunFolder, one_trainer, resume_command
-from agents.saved_files import Saved, fits
+from agents.saved_files import SETTINGS, Saved, deciding, fits, require_same_settings
 from agents.validation import Validation
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import DataIntegrityError, DataMissingError, HPOGymError, InvalidSettingError
@@ -99,6 +100,7 @@ def resume_training(path: str | Path, stop_after: int | None = None) -> RunFolde
             make_console().print(message, markup=False, highlight=False, soft_wrap=True)
             env.reset(seed=agent.processes.seed(config.seed))
         else:
+            require_same_settings(checkpoint, deciding(config.to_mapping()), folder.path / "config.yaml")
             _interface(checkpoint, config).require_same(agent.interface)
             mine = agent.processes.own(checkpoint.content, checkpoint.path)
             with fits(checkpoint, folder.path / "config.yaml"):
@@ -261,12 +263,13 @@ def _train(
                 recorder.load_state_dict(checkpoint.content["recorder"])
 
         def save_checkpoint(steps: int) -> None:
+            require_finite_policy(agent)
             own = {"state": agent.state_dict(), "environment": env.state_dict()}
             others = processes.gather(own)
             if not first:
                 return
             parts: dict[str, Any] = {"validation": validation.state_dict(), "recorder": recorder.state_dict()}
-            parts |= {**own, OTHERS: others}
+            parts |= {**own, OTHERS: others, SETTINGS: deciding(config.to_mapping())}
             folder.save_checkpoint(steps, {**identity, **parts}, config.keep_checkpoints)
 
         def callback(steps: int, logs: Mapping[str, float | Tensor], info: Mapping[str, Any]) -> bool:
@@ -274,6 +277,7 @@ def _train(
             if validation.due(steps) or (validation.active and steps >= total):
                 recorder.validated(steps, validation.measure(agent, steps))
             if recorder.add(steps, logs, info, display.steps_per_second(steps)) or display.outdated:
+                require_finite_loss(recorder.figures, steps)
                 display.update(steps, recorder.figures)
             asked = processes.any(interruption.requested or (stop_after is not None and steps >= stop_after))
             stopped = asked and steps < total

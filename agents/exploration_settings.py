@@ -94,11 +94,11 @@ class ExplorationConfig:
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise InvalidSettingError(f"{name}={getattr(self, name)!r} must lie in [0, 1]: it is a probability.")
         for name in ("temperature_start", "temperature_end", "spread_start", "spread_end", "noise_scale"):
-            if not getattr(self, name) > 0.0:
-                raise InvalidSettingError(f"{name}={getattr(self, name)!r} must be greater than 0.")
+            if not 0.0 < getattr(self, name) < float("inf"):
+                raise InvalidSettingError(f"{name}={getattr(self, name)!r} must be greater than 0, and finite.")
         for name in ("bonus_start", "bonus_end", "count_bonus_start", "count_bonus_end", "prior_scale"):
-            if not getattr(self, name) >= 0.0:
-                raise InvalidSettingError(f"{name}={getattr(self, name)!r} must not be negative.")
+            if not 0.0 <= getattr(self, name) < float("inf"):
+                raise InvalidSettingError(f"{name}={getattr(self, name)!r} must not be negative, and finite.")
         if "schedule" in own:
             self.scheduled(1)
 

@@ -170,6 +170,11 @@ class GroupRelativeAgent(TrainableAgent):
                 f"env.num_envs={env.num_envs} is no multiple of agent.group_size={self.config.group_size}: a group "
                 "plays one task. Change one of them."
             )
+        if self.config.minibatches > env.num_envs:
+            raise InvalidSettingError(
+                f"agent.minibatches={self.config.minibatches} of env.num_envs={env.num_envs} trajectories: each needs "
+                f"one at least. Set agent.minibatches to {env.num_envs} or less."
+            )
         if env.engine.settings.terminate_on_repeat:
             raise InvalidSettingError(
                 f"Agent {self.name!r} learns from episodes of one length. Set env.terminate_on_repeat=false."

@@ -80,6 +80,8 @@ class GroupRelativeConfig:
             highest = 1.0 if name in ("discount", "churn_share") else float("inf")
             if not 0.0 < getattr(self, name) <= highest:
                 raise InvalidSettingError(f"{name}={getattr(self, name)!r} must lie in (0, {highest}].")
+        if self.learning_rate == float("inf"):
+            raise InvalidSettingError("learning_rate=inf must be finite.")
         for name in ("entropy", "churn_weight", "weight_decay"):
             if not 0.0 <= getattr(self, name) < float("inf"):
                 raise InvalidSettingError(f"{name}={getattr(self, name)!r} must be at least 0.")

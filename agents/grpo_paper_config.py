@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from hpo_gym.errors import InvalidSettingError, require_integer, unknown_name
+from hpo_gym.errors import InvalidSettingError, require_effect, require_integer, unknown_name
 
 __all__ = ["FORMS", "GRPOPaperConfig"]
 
@@ -73,3 +73,5 @@ class GRPOPaperConfig:
                 raise InvalidSettingError(f"{name}={value!r} must be finite and {least}.")
         if self.churn_share > 1.0:
             raise InvalidSettingError(f"churn_share={self.churn_share!r} must lie in (0, 1]: it is a share.")
+        if self.churn_weight == 0.0:
+            require_effect(self, ("churn_share",), "churn_weight=0", "Set agent.churn_weight=0.1")

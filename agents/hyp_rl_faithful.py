@@ -61,8 +61,8 @@ class HypRLFaithfulConfig(HypRLConfig):
         super().__post_init__()
         if not 0.0 <= self.momentum < 1.0:
             raise InvalidSettingError(f"momentum={self.momentum!r} must lie in [0, 1).")
-        if not self.epsilon > 0.0:
-            raise InvalidSettingError(f"epsilon={self.epsilon!r} must be greater than 0.")
+        if not 0.0 < self.epsilon < float("inf"):
+            raise InvalidSettingError(f"epsilon={self.epsilon!r} must be greater than 0, and finite.")
 
 
 class HypRLFaithful(HypRL):

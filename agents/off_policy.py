@@ -19,6 +19,7 @@ from agents.off_policy_settings import OffPolicyConfig
 from agents.replay import PrioritisedReplay, ReplayBuffer, Sample, Transitions
 from agents.schedules import LinearSchedule, Schedule
 from hpo_gym.envs import HPOVectorEnv
+from hpo_gym.errors import InvalidSettingError
 from hpo_gym.mdp.observations import Observation
 from hpo_gym.seeding import generator
 
@@ -129,6 +130,19 @@ class OffPolicyAgent(TrainableAgent):
     def clip_gradients(self) -> Tensor:
         """Scale the gradients down to ``max_gradient_norm``; return their norm before, a scalar."""
         return torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_gradient_norm)
+
+    def require_trainable(self, env: HPOVectorEnv) -> None:
+        super().require_trainable(env)
+        config = self.config
+        # What is joined of several steps is in the buffer that much later.
+        least = config.learning_starts + (config.multi_step - 1) * env.num_envs + config.transitions_per_update
+        if config.total_steps < least:
+            raise InvalidSettingError(
+                f"total_steps={config.total_steps!r} ends before the first gradient step, which comes after "
+                f"learning_starts={config.learning_starts!r} transitions, multi_step={config.multi_step!r} steps of "
+                f"{env.num_envs} environments and transitions_per_update={config.transitions_per_update!r}: nothing "
+                f"would be learned. Set agent.total_steps to {least} or more."
+            )
 
     def train(self, env: HPOVectorEnv, callback: Callback) -> None:
         self.require_trainable(env)

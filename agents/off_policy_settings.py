@@ -54,14 +54,14 @@ class OffPolicyConfig:
         counts = ("total_steps", "buffer_size", "batch_size", "transitions_per_update", "multi_step", "target_interval")
         for name in counts:
             require_integer(name, getattr(self, name), 1)
-        if self.learning_starts < 0:
-            raise InvalidSettingError(f"learning_starts={self.learning_starts!r} must not be negative.")
+        require_integer("learning_starts", self.learning_starts, 0)
         require_update(self.total_steps, self.learning_starts, "transitions_per_update", self.transitions_per_update)
-        for name in ("learning_rate", "max_gradient_norm"):
-            if not getattr(self, name) > 0.0:
-                raise InvalidSettingError(f"{name}={getattr(self, name)!r} must be greater than 0.")
-        if not self.weight_decay >= 0.0:
-            raise InvalidSettingError(f"weight_decay={self.weight_decay!r} must not be negative.")
+        if not 0.0 < self.learning_rate < float("inf"):
+            raise InvalidSettingError(f"learning_rate={self.learning_rate!r} must be greater than 0, and finite.")
+        if not self.max_gradient_norm > 0.0:
+            raise InvalidSettingError(f"max_gradient_norm={self.max_gradient_norm!r} must be greater than 0.")
+        if not 0.0 <= self.weight_decay < float("inf"):
+            raise InvalidSettingError(f"weight_decay={self.weight_decay!r} must not be negative, and finite.")
         for name in ("discount", "priority_exponent", "priority_correction"):
             require_share(name, getattr(self, name))
         if not 0.0 < self.target_rate <= 1.0:

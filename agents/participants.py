@@ -11,10 +11,12 @@ import torch
 from agents.base import Agent, Interface
 from agents.configuration import build
 from agents.contenders import as_contender
+from agents.environments import ENVIRONMENTS, EnvironmentConfig, preset, resolved
 from agents.experiment import TrainedAgent
+from agents.kindred_spaces import names_of_space
 from agents.problem import Problem, TrainingTasks
 from agents.registry import find_agent
-from agents.shipped_policies import shipped_names
+from agents.shipped_policies import is_shipped, shipped_names
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError, SplitLeakError, unknown_name
 from hpo_gym.evaluation.contender import AnyContender
@@ -26,7 +28,7 @@ from hpo_gym.tasks.suite import TaskSuite
 
 __all__ = ["Field", "Participants"]
 
-_MEASURE_NONETHELESS = "To measure it nonetheless: allow_leak=true."
+_MEASURE_NONETHELESS = "To measure it nonetheless: allow_leak=true, without protocol=."
 
 
 @dataclass(frozen=True)
@@ -71,16 +73,29 @@ class Field:
         """
         for run in runs:
             name = run.config.agent_name
+            # What travels with the repository was not asked for as a run.
+            given = not (shipped := is_shipped(run))
+            who = f"The policy of {name!r} that travels with hpo_gym" if shipped else str(run.folder)
+            leave = "the run" if given else f"{name} out of agents=[...]"
             if run.agent.learns and self.knowledge == "none":
                 raise SplitLeakError(
-                    f"{run.folder}: protocol={self.label} gives no data from before, and {name!r} was trained. Leave "
-                    "the run out, or use protocol=openml-transfer."
+                    f"{who}: protocol={self.label} gives no data from before, and {name!r} was trained. Leave "
+                    f"{leave}{' out' if given else ''}, or use protocol=openml-transfer."
                 )
-            if run.agent.learns and self.knowledge == "other-spaces" and self.suite.name in run.agent.training_spaces:
-                raise SplitLeakError(
-                    f"{run.folder}: protocol={self.label} tests on spaces that were never seen, and {name!r} was "
-                    f"trained on {self.suite.name!r}. Use another env.space, or protocol=openml-transfer."
-                )
+            if run.agent.learns and self.knowledge == "other-spaces":
+                if not run.agent.any_space:
+                    raise SplitLeakError(
+                        f"{who}: protocol={self.label} tests on spaces that were never seen, and {name!r} plays the "
+                        "space it was trained on alone. Use protocol=openml-transfer."
+                    )
+                same = sorted(names_of_space(self.suite.name) & set(run.agent.training_spaces))
+                if same:
+                    raise SplitLeakError(
+                        f"{who}: protocol={self.label} tests on spaces that were never seen, and {name!r} was trained "
+                        f"on {same[0]!r}"
+                        + ("" if same[0] == self.suite.name else f", which {self.suite.name!r} is another form of")
+                        + ". Use another env.space, or protocol=openml-transfer."
+                    )
             if self.allow_leak:
                 continue
             try:
@@ -182,6 +197,14 @@ class Participants:
             self.training_evaluations[name] = training.evaluations
         return contenders
 
+    def _environment(self) -> str:
+        """Return the setting of train.py that names the source of the tasks, where that is not the default one."""
+        source = self._field.suite.spec.source
+        name = next((name for name in ENVIRONMENTS if resolved(preset(name))["source"] == source), None)
+        if name is None or resolved(EnvironmentConfig())["source"] == source:
+            return ""
+        return f"env={name} "
+
     def _learned(self, name: str, runs: Sequence[TrainedAgent]) -> list[AnyContender]:
         if name in self._settings:
             raise InvalidSettingError(
@@ -192,7 +215,8 @@ class Participants:
             raise InvalidSettingError(
                 f"Agent {name!r} learns, so that it needs a trained policy, and none for {self._field.suite.name!r} "
                 f"travels with hpo_gym (there are: {', '.join(shipped_names()) or 'none'}): give run=runs/<name>, made "
-                f"with `python train.py agent={name} env.space={self._field.suite.name} name=<name>`."
+                f"with `python train.py agent={name} {self._environment()}env.space={self._field.suite.name} "
+                "name=<name>`."
             )
         contenders = []
         for run in runs:

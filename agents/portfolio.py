@@ -24,8 +24,7 @@ class PortfolioConfig:
         candidates: Configurations that the portfolio is chosen from, beside the default.
         refinements: Rounds in which half of them are drawn as neighbours of what is best on a training task so far;
             0: all are random.
-        after_default: Whether the default counts as evaluated already, as it is with ``start="default"``; ``False``
-            where episodes start elsewhere.
+        after_default: Whether the default counts as evaluated already; ``None``: where episodes start there.
 
     Raises:
         InvalidSettingError: For an impossible value.
@@ -33,13 +32,13 @@ class PortfolioConfig:
 
     candidates: int = 4096
     refinements: int = 4
-    after_default: bool = True
+    after_default: bool | None = None
 
     def __post_init__(self) -> None:
         require_integer("candidates", self.candidates, 1, "the portfolio is chosen from them")
         require_integer("refinements", self.refinements, 0)
-        if not isinstance(self.after_default, bool):
-            raise InvalidSettingError(f"after_default={self.after_default!r} must be True or False.")
+        if not isinstance(self.after_default, bool | None):
+            raise InvalidSettingError(f"after_default={self.after_default!r} must be True, False or None.")
 
 
 class Portfolio(HistoryAgent):
@@ -107,6 +106,6 @@ def learn_portfolio(problem: Problem, agent: str, config: PortfolioConfig, size:
         candidates=config.candidates,
         refinements=config.refinements,
         seed=seed,
-        after_default=config.after_default,
+        after_default=problem.starts_at_default if config.after_default is None else config.after_default,
     )
     return points, training.evaluations - before

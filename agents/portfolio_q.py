@@ -28,7 +28,7 @@ from agents.problem import Problem, TrainingTasks
 from agents.replay import Transitions
 from agents.value_learning import ValueAgent, ValueConfig
 from hpo_gym.envs import HPOVectorEnv
-from hpo_gym.errors import InvalidSettingError, require_integer
+from hpo_gym.errors import InvalidSettingError, require_effect, require_integer
 from hpo_gym.mdp.observations import Observation, history_view
 from hpo_gym.seeding import generator
 from hpo_gym.spaces import SearchSpace
@@ -79,8 +79,14 @@ class PortfolioQConfig(ValueConfig):
         require_integer("drawn", self.drawn, self.candidates, "the candidates are chosen from them")
         require_integer("ahead", self.ahead, 1)
         require_share("score_dropout", self.score_dropout)
-        if not self.score_noise >= 0.0:
-            raise InvalidSettingError(f"score_noise={self.score_noise!r} must not be negative.")
+        if not 0.0 <= self.score_noise < float("inf"):
+            raise InvalidSettingError(f"score_noise={self.score_noise!r} must not be negative, and finite.")
+        if self.score_dropout == 1.0:
+            require_effect(self, ("score_noise",), "score_dropout=1", "Set agent.score_dropout below 1")
+        if self.ahead > self.candidates:
+            raise InvalidSettingError(
+                f"ahead={self.ahead} must be at most candidates={self.candidates}: there are no others to choose among."
+            )
         for sigma in self.moves:
             require_step(sigma, f"moves={self.moves!r}: each")
 
@@ -142,7 +148,7 @@ class PortfolioQ(ValueAgent):
             self.config.candidates,
             candidates=self.config.drawn,
             seed=self.seed,
-            after_default=env.engine.settings.start == "default",
+            after_default=Problem.of(env).starts_at_default,
         )
         # Of a small space fewer differ; the rest are nowhere, and never legal.
         self.points.fill_(_NOWHERE)

@@ -72,6 +72,7 @@ class Problem:
         least_fidelity: Smallest share of a full evaluation that may be asked for; 1 without multi-fidelity.
         multi_fidelity: Whether an action has one more coordinate, which chooses the fidelity.
         training: The training tasks; ``None`` where the protocol gives none.
+        starts_at_default: Whether the first evaluation of every episode is that of the default configuration.
     """
 
     space: SearchSpace
@@ -79,6 +80,7 @@ class Problem:
     least_fidelity: float = 1.0
     multi_fidelity: bool = False
     training: TrainingTasks | None = None
+    starts_at_default: bool = True
 
     @classmethod
     def of(cls, env: HPOVectorEnv, training: TrainingTasks | None = None) -> Problem:
@@ -90,6 +92,7 @@ class Problem:
             least_fidelity=1.0 if shares is None else float(shares[0]),
             multi_fidelity=shares is not None,
             training=training,
+            starts_at_default=env.engine.settings.start == "default",
         )
 
     def require_training(self, agent: str) -> TrainingTasks:

@@ -20,6 +20,7 @@ from agents.continuous_q import ContinuousQ, ContinuousQConfig
 from agents.cross_entropy import CrossEntropy
 from agents.networks import perceptron, seeded
 from agents.replay import Transitions
+from hpo_gym.errors import require_effect, require_integer
 from hpo_gym.seeding import stream_seed
 
 __all__ = ["QTOpt", "QTOptConfig"]
@@ -55,8 +56,12 @@ class QTOptConfig(ContinuousQConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("cem_iterations", "cem_samples", "cem_target_samples", "cem_elites"):
+            require_integer(name, getattr(self, name), 1)
         self.search(self.cem_samples)
         self.search(self.cem_target_samples)
+        if self.cem_iterations == 1:
+            require_effect(self, ("cem_elites",), "cem_iterations=1", "Set agent.cem_iterations=2 or more")
 
     def search(self, samples: int) -> CrossEntropy:
         """Return the search with so many samples.

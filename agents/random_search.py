@@ -17,7 +17,7 @@ from agents.exploration import uniform_legal
 from agents.populations import random_where_forbidden
 from agents.problem import Problem
 from hpo_gym.envs import HPOVectorEnv
-from hpo_gym.errors import InvalidSettingError
+from hpo_gym.errors import require_integer
 from hpo_gym.mdp.observations import Observation
 from hpo_gym.seeding import generator
 from hpo_gym.spaces import SearchSpace
@@ -36,8 +36,7 @@ class RandomSearchConfig:
     total_steps: int = 100_000
 
     def __post_init__(self) -> None:
-        if self.total_steps < 1:
-            raise InvalidSettingError(f"total_steps={self.total_steps!r} must be at least 1.")
+        require_integer("total_steps", self.total_steps, 1)
 
 
 class RandomSearch(TrainableAgent):

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,7 +25,7 @@ from typing import Any
 
 import yaml
 
-from agents.saved_files import Saved, load, save
+from agents.saved_files import SETTINGS, Saved, load, save
 from agents.versions import versions
 from hpo_gym.errors import DataIntegrityError, DataMissingError, InvalidSettingError
 from hpo_gym.sources.bundle_files import write_atomic
@@ -35,7 +36,7 @@ __all__ = ["RunFolder", "one_trainer", "resume_command"]
 _NAMES = ("config.yaml", "versions.json", "checkpoints", "policy.pt", "result.json", "evaluation")
 _EVENTS = "events.out.tfevents."
 _POLICY = ("agent", "interface", "training_datasets", "validation_datasets", "state")
-_CHECKPOINT = (*_POLICY, "environment", "validation", "recorder")
+_CHECKPOINT = (*_POLICY, "environment", "validation", "recorder", SETTINGS)
 
 
 @contextlib.contextmanager
@@ -238,7 +239,17 @@ class RunFolder:
         return sorted((self.path / "checkpoints").glob("step-*.pt"))
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        write_atomic(self.path / name, (json.dumps(content, indent=1, default=str) + "\n").encode())
+        text = json.dumps(_json(content), indent=1, default=str, allow_nan=False)
+        write_atomic(self.path / name, (text + "\n").encode())
+
+
+def _json(content: Any) -> Any:
+    """Return the same with null for numbers that JSON does not have."""
+    if isinstance(content, Mapping):
+        return {key: _json(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_json(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def _final_name(name: str) -> str:

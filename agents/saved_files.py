@@ -14,9 +14,15 @@ import torch
 from hpo_gym.errors import DataIntegrityError, HPOGymError, InvalidSettingError
 from hpo_gym.sources.bundle_files import write_atomic
 
-__all__ = ["Saved", "fits", "load", "save"]
+__all__ = ["SETTINGS", "Saved", "deciding", "fits", "load", "require_same_settings", "save"]
 
 _FORMAT = 2
+
+#: Where a checkpoint holds the settings that decided it.
+SETTINGS = "settings"
+
+# The same data may lie elsewhere, and what belongs to another device says so itself.
+_NOT_DECIDING = ("env.data_dir", "env.device")
 
 
 @dataclass(frozen=True)
@@ -93,3 +99,34 @@ def fits(saved: Saved, config: Path) -> Iterator[None]:
             f"{saved.path} does not fit {config} ({reason}). Restore the setting that was changed, or train again with "
             "overwrite=true."
         ) from error
+
+
+def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a run that decide what is trained, by dotted names: of agent, environment and seed."""
+    parts = {name: settings[name] for name in ("agent", "env") if name in settings}
+    flat = {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
+    return {"seed": settings["seed"]} | {name: value for name, value in flat.items() if name not in _NOT_DECIDING}
+
+
+def require_same_settings(saved: Saved, settings: Mapping[str, Any], config: Path) -> None:
+    """Refuse to go on from a checkpoint with other settings than it was made with.
+
+    Args:
+        saved: The checkpoint.
+        settings: The :func:`deciding` ones of the run.
+        config: The file of those settings.
+
+    Raises:
+        DataIntegrityError: If it does not say which it was made with.
+        InvalidSettingError: Naming all that differ.
+    """
+    made = saved.content[SETTINGS]
+    if not isinstance(made, Mapping):
+        raise DataIntegrityError(f"{saved.path} does not say which settings it was made with. Remove it.")
+    differ = [name for name in sorted({*made, *settings}) if made.get(name) != settings.get(name)]
+    if differ:
+        told = "; ".join(f"{name}={made.get(name)!r} then, {settings.get(name)!r} now" for name in differ)
+        raise InvalidSettingError(
+            f"{saved.path} was made with other settings than {config} has ({told}). Restore them, or train a new run "
+            "with another name=..."
+        )

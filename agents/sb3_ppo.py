@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from agents.stable_baselines import require_numbers
 from agents.stable_baselines_on_policy import OnPolicyAgent, OnPolicyConfig
-from hpo_gym.errors import InvalidSettingError
+from hpo_gym.errors import InvalidSettingError, require_integer
 
 __all__ = ["SB3PPO", "SB3PPOConfig"]
 
@@ -39,9 +39,8 @@ class SB3PPOConfig(OnPolicyConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_numbers(self, counts=("n_epochs",), positive=("clip_range",))
-        if self.batch_size < 2:
-            raise InvalidSettingError(f"batch_size={self.batch_size!r} must be at least 2.")
-        if self.target_kl is not None and not self.target_kl > 0.0:
+        require_integer("batch_size", self.batch_size, 2)
+        if self.target_kl is not None and not 0.0 < self.target_kl < float("inf"):
             raise InvalidSettingError(f"target_kl={self.target_kl!r} must be greater than 0, or None.")
 
     def arguments(self) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class SB3SACConfig(OffPolicyConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_numbers(self, positive=("ent_coef_init",))
-        if self.ent_coef is not None and not self.ent_coef >= 0.0:
+        if self.ent_coef is not None and not 0.0 <= self.ent_coef < float("inf"):
             raise InvalidSettingError(f"ent_coef={self.ent_coef!r} must not be negative, or None to learn it.")
         if self.ent_coef is not None:
             require_effect(

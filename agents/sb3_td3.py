@@ -13,6 +13,7 @@ from torch import Tensor
 
 from agents.stable_baselines import require_numbers
 from agents.stable_baselines_off_policy import OffPolicyAgent, OffPolicyConfig
+from hpo_gym.errors import require_effect
 from hpo_gym.mdp.observations import Observation
 
 __all__ = ["SB3TD3", "SB3TD3Config"]
@@ -47,6 +48,9 @@ class SB3TD3Config(OffPolicyConfig):
             counts=("policy_delay",),
             not_negative=("action_noise", "evaluation_noise", "target_policy_noise", "target_noise_clip"),
         )
+        if self.target_policy_noise == 0.0:
+            remedy = "Set agent.target_policy_noise=0.2"
+            require_effect(self, ("target_noise_clip",), "target_policy_noise=0", remedy)
 
     def arguments(self) -> dict[str, Any]:
         own = ("policy_delay", "target_policy_noise", "target_noise_clip")

@@ -29,7 +29,7 @@ from agents.study_command import with_exit_status
 from hpo_gym.errors import DataIntegrityError, HPOGymError
 from hpo_gym.sources.bundle_files import sha256, write_atomic
 
-__all__ = ["FOLDER", "cards", "load_shipped", "ship", "shipped_names"]
+__all__ = ["FOLDER", "cards", "is_shipped", "load_shipped", "ship", "shipped_names"]
 
 #: Where they lie.
 FOLDER = Path(__file__).resolve().parent / "policies"
@@ -115,6 +115,11 @@ def load_shipped(
             f"{path} cannot be read ({reason}). Restore it from the repository: git checkout -- {path}."
         ) from error
     return TrainedAgent(trained, config, *datasets, folder=path.with_suffix(""))
+
+
+def is_shipped(trained: TrainedAgent) -> bool:
+    """Whether a policy is one that :func:`load_shipped` returned, and no run of the user's."""
+    return trained.folder.with_suffix(".safetensors").is_file() and not (trained.folder / "config.yaml").exists()
 
 
 def _path(agent: str, space: str, folder: Path) -> Path:

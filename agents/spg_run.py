@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from agents.configuration import build, plain
+from agents.divergence import require_finite_loss
 from agents.interruption import Interruption
 from agents.progress import TrainingDisplay, make_console
 from agents.recorder import Recorder
 from agents.registry import MODEL_TRAININGS
 from agents.run_folder import RunFolder, one_trainer, resume_command
-from agents.saved_files import Saved, fits
+from agents.saved_files import SETTINGS, Saved, deciding, fits, require_same_settings
 from agents.spg_models import Classifier
 from agents.spg_settings import SPGConfig
 from agents.spg_tasks import LearningTask, load_task, split_task
@@ -140,6 +141,7 @@ def resume_spg(path: str | Path, stop_after: int | None = None) -> RunFolder:
             message = f"{folder.path}: no checkpoint yet: starting anew"
             make_console().print(message, markup=False, highlight=False, soft_wrap=True)
         else:
+            require_same_settings(checkpoint, deciding(run.to_mapping()), folder.path / "config.yaml")
             with fits(checkpoint, folder.path / "config.yaml"):
                 training.load_state_dict(checkpoint.content["state"])
         with torch_threads(run.threads):
@@ -205,7 +207,8 @@ def _train(
             recorder.load_state_dict(checkpoint.content["recorder"])
 
         def save_checkpoint() -> None:
-            parts = {"state": training.state_dict(), "environment": {}, "validation": {}}
+            parts: dict[str, Any] = {"state": training.state_dict(), "environment": {}, "validation": {}}
+            parts[SETTINGS] = deciding(run.to_mapping())
             content = {**identity, **parts, "recorder": recorder.state_dict()}
             folder.save_checkpoint(training.epoch * updates, content, run.keep_checkpoints)
 
@@ -215,6 +218,7 @@ def _train(
             logs |= {"validation_error": measured.error, "validation_cross_entropy": measured.cross_entropy}
             steps = training.epoch * updates
             recorder.add(steps, logs, {}, display.steps_per_second(steps))
+            require_finite_loss(logs, steps)
             display.update(steps, {"loss": logs["loss"], "validation error": measured.error})
             asked = interruption.requested or (stop_after is not None and training.epoch >= stop_after)
             stopped = asked and training.epoch < total

@@ -52,9 +52,10 @@ class SPGSettings:
         ):
             if name not in allowed:
                 raise unknown_name(kind, name, allowed)
-        if not self.weights or min(self.weights) < 0.0:
+        numbers = isinstance(self.weights, tuple | list) and all(0.0 <= each < float("inf") for each in self.weights)
+        if not self.weights or not numbers:
             raise InvalidSettingError(
-                f"weights={list(self.weights)!r} must be one number >= 0 per replica, and at least one. The released "
+                f"weights={self.weights!r} must be one finite number >= 0 per replica, and at least one. The released "
                 "settings are weights=[0.4,0.2,0.1]."
             )
         if self.dropout is not None and not 0.0 <= self.dropout < 1.0:
@@ -103,7 +104,7 @@ class TrainingSettings:
             raise unknown_name("task", self.task, TASKS)
         for name, least in (("pretrain_epochs", 0), ("epochs", 1), ("batch_size", 1), ("decay_every", 1)):
             require_integer(name, getattr(self, name), least)
-        if self.learning_rate <= 0.0 or self.weight_decay < 0.0:
+        if not 0.0 < self.learning_rate < float("inf") or not 0.0 <= self.weight_decay < float("inf"):
             raise InvalidSettingError(
                 f"learning_rate={self.learning_rate!r} must be above 0 and weight_decay={self.weight_decay!r} not "
                 "below it; 0.001 and 0.00004 are usual."

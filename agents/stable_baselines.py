@@ -6,6 +6,7 @@ SB3's own ``learn`` and ``save`` is listed in ``docs/agents/stable_baselines.md`
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
@@ -18,7 +19,7 @@ from agents.base import Callback, Interface, TrainableAgent
 from agents.global_streams import GlobalStreams
 from agents.networks import seeded
 from hpo_gym.envs import HPOVectorEnv
-from hpo_gym.errors import InvalidSettingError
+from hpo_gym.errors import InvalidSettingError, require_integer
 from hpo_gym.integrations.sb3 import require_sb3
 from hpo_gym.mdp.observations import Observation
 from hpo_gym.seeding import stream_seed
@@ -223,19 +224,20 @@ def require_numbers(
 
     Args:
         config: The configuration.
-        counts: Names of fields that must be at least 1.
-        positive: Fields that must be greater than 0.
+        counts: Names of fields that must be integers of at least 1.
+        positive: Fields that must be greater than 0, and finite.
         shares: Fields that must lie in ``[0, 1]``.
-        not_negative: Fields that must be at least 0.
+        not_negative: Fields that must be at least 0, and finite.
 
     Raises:
         InvalidSettingError: Naming the field, its value and what is allowed.
     """
+    for name in counts:
+        require_integer(name, getattr(config, name), 1)
     rules = (
-        (counts, lambda value: value >= 1, "must be at least 1"),
-        (positive, lambda value: value > 0.0, "must be greater than 0"),
+        (positive, lambda value: 0.0 < value < math.inf, "must be greater than 0, and finite"),
         (shares, lambda value: 0.0 <= value <= 1.0, "must lie in [0, 1]"),
-        (not_negative, lambda value: value >= 0.0, "must not be negative"),
+        (not_negative, lambda value: 0.0 <= value < math.inf, "must not be negative, and finite"),
     )
     for names, holds, says in rules:
         for name in names:

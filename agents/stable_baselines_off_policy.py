@@ -15,7 +15,7 @@ from agents.exploration import Decision, EpsilonGreedy
 from agents.off_policy_settings import require_update
 from agents.schedules import ConstantSchedule
 from agents.stable_baselines import StableBaselinesAgent, check_network, require_numbers
-from hpo_gym.errors import InvalidSettingError
+from hpo_gym.errors import InvalidSettingError, require_integer
 from hpo_gym.mdp.observations import Observation
 
 __all__ = ["EpsilonGreedyAgent", "EpsilonGreedyConfig", "OffPolicyAgent", "OffPolicyConfig"]
@@ -59,8 +59,8 @@ class OffPolicyConfig:
             counts=("total_steps", "buffer_size", "batch_size", "train_freq", "gradient_steps"),
             positive=("learning_rate",),
             shares=("gamma", "tau"),
-            not_negative=("learning_starts",),
         )
+        require_integer("learning_starts", self.learning_starts, 0)
         check_network(self.net_arch)
         if self.tau == 0.0:
             raise InvalidSettingError("tau=0.0 must be greater than 0: the target networks would never change.")

@@ -8,13 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from agents.base import Interface
 from agents.exploration import draw_by
 from agents.stable_baselines import StableBaselinesAgent, check_network, require_numbers
 from hpo_gym.envs import HPOVectorEnv
-from hpo_gym.errors import InvalidSettingError
+from hpo_gym.errors import InvalidSettingError, require_effect
 from hpo_gym.mdp.observations import Observation
 
 __all__ = ["OnPolicyAgent", "OnPolicyConfig"]
+
+# Beyond it a standard deviation is 0 or infinite in float32, or nearly so.
+_MOST_LOG_STD = 20.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,10 @@ class OnPolicyConfig:
             shares=("gamma", "gae_lambda"),
             not_negative=("ent_coef", "vf_coef"),
         )
+        if not abs(self.log_std_init) <= _MOST_LOG_STD:
+            raise InvalidSettingError(
+                f"log_std_init={self.log_std_init!r} must lie in [-{_MOST_LOG_STD:g}, {_MOST_LOG_STD:g}]."
+            )
         check_network(self.net_arch)
 
     def arguments(self) -> dict[str, Any]:
@@ -73,6 +81,12 @@ class OnPolicyAgent(StableBaselinesAgent):
     """Learns from rollouts of ``n_steps`` vector steps; a checkpoint holds the rollout that has begun."""
 
     arrays = ("observations", "actions", "rewards", "episode_starts", "values", "log_probs")
+
+    def __init__(self, config: Any, interface: Interface, seed: int = 0, device: torch.device | str = "cpu") -> None:
+        if interface.num_actions:
+            remedy = "Set env.action=continuous"
+            require_effect(config, ("log_std_init",), f"action={interface.action}, which has no deviation", remedy)
+        super().__init__(config, interface, seed, device)
 
     def policy_class(self) -> Any:
         """Return the class of actor and critic: one that knows legal actions, where actions are discrete."""

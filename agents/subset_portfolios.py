@@ -87,8 +87,7 @@ def _portfolio(comparison: Comparison, max_tasks: int | None, seed: int, name: s
     env = HPOVectorEnv(1, suite, split=rules.split, protocol=rules.protocol, device=suite.device, **changes)
     whole = suite.split(rules.protocol, "train")
     subset = subset_of(whole, suite.tasks, max_tasks, 0 if max_tasks is None else seed, "train")
-    config = PortfolioConfig(after_default=env.engine.settings.start == "default")
-    agent = Portfolio(config, Interface.of(env), seed, suite.device)
+    agent = Portfolio(PortfolioConfig(), Interface.of(env), seed, suite.device)
     agent.prepare(Problem.of(env, TrainingTasks(suite, torch.tensor(subset, device=suite.device))))
     learned = {"training_datasets": sorted(dataset_key(suite.tasks[index]) for index in subset)}
     return as_contender(agent, name, learned), agent.training_evaluations

@@ -6,7 +6,7 @@ Every message names the offending value, what is allowed (closest match first) a
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import fields
 from typing import Any
 
@@ -24,6 +24,7 @@ __all__ = [
     "require_effect",
     "require_integer",
     "require_names",
+    "require_share",
     "unknown_name",
 ]
 
@@ -117,6 +118,22 @@ def require_effect(config: Any, names: Collection[str], cause: str, remedy: str)
         value = getattr(config, part.name)
         if part.name in names and value != part.default:
             raise InvalidSettingError(f"{part.name}={value!r} has no effect with {cause}. {remedy}, or leave it out.")
+
+
+def require_share(name: str, value: object, allowed: str, holds: Callable[[float], bool]) -> None:
+    """Refuse a share that is no number (``True`` is none), or outside of what is allowed.
+
+    Args:
+        name: Of the setting.
+        value: What was given.
+        allowed: What is allowed, for the message, e.g. ``(0, 1]: a share of the rows``.
+        holds: Whether a number is allowed.
+
+    Raises:
+        InvalidSettingError: Naming the setting, its value and what is allowed.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool) or not holds(value):
+        raise InvalidSettingError(f"{name}={value!r} must lie in {allowed}.")
 
 
 def require_integer(name: str, value: object, least: int, why: str = "") -> None:

@@ -15,8 +15,13 @@ from agents.command_line import run_command
 from agents.comparison import ComparisonConfig, prepare
 from agents.environments import EnvironmentConfig
 from agents.experiment import ExperimentConfig, load_trained, run_training
+from agents.kindred_spaces import names_of_space
+from agents.matching_runs import with_matching_runs
+from agents.participants import Field
+from agents.shipped_policies import load_shipped
 from evaluate import GROUPS, HELP
 from evaluate import evaluate as evaluate_job
+from hpo_gym import load_suite
 from hpo_gym.errors import HPOGymError, InvalidSettingError, SplitLeakError, UnknownNameError
 from hpo_gym.evaluation import ConfigurationTable, RecordTable
 from hpo_gym.evaluation.protocols import PROTOCOLS, find_protocol
@@ -80,7 +85,28 @@ def test_what_a_method_may_know_depends_on_the_protocol(tmp_path):
     tree = dataclasses.replace(RPART, num_envs=32, budget=12)
     config = ExperimentConfig(agent=agent, env=tree, name="tree", runs=str(tmp_path), validate_every=0)
     trained = ComparisonConfig(runs=(str(run_training(config).path),), env=tree, protocol="openml-zero-shot")
-    refused(trained, SplitLeakError, "trained on 'rpart'")
+    refused(trained, SplitLeakError, "plays the space it was trained on alone")
+
+
+def test_a_space_is_the_same_by_whatever_name_it_goes(monkeypatch):
+    assert names_of_space("rbv2_ranger@v2") == names_of_space("ranger") == {"ranger", "rbv2_ranger", "rbv2_ranger@v2"}
+    assert names_of_space("flow-6970") == {"adaboost", "flow-6970"} and names_of_space("svm") == {"svm"}
+    trained = load_shipped("grpo_universal", "rpart")
+    monkeypatch.setattr(type(trained.agent), "training_spaces", ("rbv2_rpart",))
+    suite = load_suite("bundled", "rpart")
+    field = Field(suite, "test", "dataset-disjoint", {}, "other-spaces", "openml-zero-shot", 0, allow_leak=False)
+    with pytest.raises(SplitLeakError, match="trained on 'rbv2_rpart', which 'rpart' is another form of"):
+        field.require_unseen([trained])
+
+
+def test_a_policy_that_travels_with_the_repository_is_left_out_by_its_name():
+    config = ComparisonConfig(agents=("random", "grpo"), env=RPART, protocol="single-task")
+    refused(config, SplitLeakError, "The policy of 'grpo' that travels", r"Leave grpo out of agents=[...]")
+
+
+def test_no_leak_is_measured_under_a_protocol():
+    config = ComparisonConfig(agents=("random",), env=RPART, protocol="openml-transfer", allow_leak=True)
+    refused(config, InvalidSettingError, "allow_leak=true", "not protocol=openml-transfer")
 
 
 def test_a_policy_for_any_space_plays_a_space_that_it_never_saw(tmp_path):
@@ -93,7 +119,7 @@ def test_a_policy_for_any_space_plays_a_space_that_it_never_saw(tmp_path):
     other = dataclasses.replace(trained, space="lcbench")
     records = prepare(ComparisonConfig(env=other, **given)).run().require_complete().records.frame
     assert set(records["agent"]) == {"agnostic_q", "random"} and len(records) == 2 * 5 * 8
-    cheap = ComparisonConfig(env=other, **given | {"protocol": "multi-fidelity", "allow_leak": True})
+    cheap = ComparisonConfig(env=other, **given | {"protocol": "multi-fidelity"})
     refused(cheap, InvalidSettingError, "trained without a choice of fidelity", "multi_fidelity=false")
 
 
@@ -172,6 +198,24 @@ def test_a_report_refuses_what_cannot_be_joined(evaluations, tmp_path, capsys):
     capsys.readouterr()
     assert command(f"report={tmp_path}") == 2
     assert "budget: 6 against 7" in capsys.readouterr().err
+    # Of one space, but another metric; and what has not finished is not left out.
+    rows = [f"{task},{x},{0.1 * x},{1 - 0.01 * x * x}" for task in range(8) for x in range(8)]
+    (tmp_path / "mine.csv").write_text("\n".join(["task,x,gap,value", *rows]))
+    options = "env.source_options={task_column:task,hyperparameters:[x],metrics:[gap,value]}"
+    for metric in ("gap", "value"):
+        given = ("agents=random", "env.source=runs", f"env.space={tmp_path / 'mine.csv'}", options, "split=all")
+        rules = (f"env.metric={metric}", "seeds=1", "budget=6", "figures=false")
+        assert command(*given, *rules, f"output={tmp_path / 'metrics' / metric}") == 0
+    capsys.readouterr()
+    assert command(f"report={tmp_path / 'metrics'}") == 2
+    assert "env.metric: gap against value" in capsys.readouterr().err
+    (tmp_path / "metrics" / "gap" / "result.json").unlink()
+    assert command(f"report={tmp_path / 'metrics'}") == 2
+    assert "gap has not finished: give its command again" in capsys.readouterr().err
+    (tmp_path / "metrics" / "value" / "records.parquet").unlink()
+    (tmp_path / "metrics" / "gap" / "cells.sqlite").unlink()
+    assert command(f"report={tmp_path / 'metrics'}") == 2
+    assert "value has a result.json and no records.parquet" in capsys.readouterr().err
     # An agent that lacks a task is a missing cell, and named.
     (tmp_path / "c").mkdir()
     for name in ("records.parquet", "result.json"):
@@ -221,3 +265,24 @@ def test_datasets_that_were_named_and_are_not_played_are_told(split, told, tmp_p
     given = ["agents=[random]", "env=live", "env.space=knn", source, f"split={split}", "seeds=1", "budget=2"]
     assert command(*given, "figures=false", f"output={tmp_path}") == 0
     assert ("split=test leaves out sklearn:iris; split=all plays every dataset" in capsys.readouterr().out) == told
+
+
+def test_policies_of_several_spaces_are_one_agent_in_a_report(tmp_path):
+    env = dataclasses.replace(SYNTHETIC, num_envs=32, budget=12)
+    agent = dataclasses.replace(SMALL, total_steps=400, learning_starts=100)
+    for space in ("bbob-2d", "bbob-3d"):
+        for seed in (0, 1):
+            own = dataclasses.replace(env, space=space)
+            name = f"{space}-{seed}"
+            run_training(
+                ExperimentConfig(agent=agent, env=own, seed=seed, name=name, runs=str(tmp_path), validate_every=0)
+            )
+        runs = ",".join(str(tmp_path / f"{space}-{seed}") for seed in (0, 1))
+        given = (f"run=[{runs}]", "agents=[random,dqn]", "env=synthetic", f"env.space={space}", "env.budget=12")
+        assert command(*given, "seeds=1", "figures=false", f"output={tmp_path / 'joint' / space}") == 0
+    assert command(f"report={tmp_path / 'joint'}", f"output={tmp_path / 'page'}") == 0
+    tables = [RecordTable.from_parquet(path) for path in sorted((tmp_path / "joint").rglob("records.parquet"))]
+    matched = with_matching_runs(RecordTable.concat(tables)).frame
+    assert set(matched[matched["agent"] == "dqn"]["run"]) == {"1", "2"}
+    alone = with_matching_runs(tables[0]).frame
+    assert set(alone[alone["agent"] == "dqn"]["run"]) == {"bbob-2d-0", "bbob-2d-1"}

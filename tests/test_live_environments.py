@@ -272,6 +272,9 @@ def test_rows_at_their_own_pace_refuse_what_cannot_be() -> None:
     env.send(torch.tensor([0]), [1])
     assert env.recv().rows.tolist() == [1]
     env.close()
+    for call in (env.reset, lambda: env.send(torch.tensor([0, 0]))):
+        with pytest.raises(gym.error.ClosedEnvironmentError, match="closed"):
+            call()
     with pytest.raises(InvalidSettingError, match="HPOVectorEnv"):
         AsynchronousEnv(gym.make("HPO-Synthetic-v0"))
 

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from hpo_gym.errors import InvalidSettingError, UnknownNameError
 from hpo_gym.evaluation.published.grpoformer import GRPOFORMER_36
 from hpo_gym.live import LiveObjective, Validation, grpoformer_objective, load_table, objective, preset_objective
+from hpo_gym.live.datasets import data_source
 from hpo_gym.live.models import FAMILIES, Fit
 from hpo_gym.live.presets import GRPOFORMER_FAMILIES, PRESETS, preset_space
 from hpo_gym.live.scoring import DEFAULT_METRICS, SCORES
@@ -374,6 +375,7 @@ def test_splits_that_cannot_be_are_refused() -> None:
         ({"share": 1.0}, r"share=1.0 .* \(0, 1\)"),
         ({"test_share": -0.1}, r"test_share=-0.1 .* \[0, 1\)"),
         ({"folds": 1}, "folds=1 .* >= 2"),
+        ({"share": "a"}, r"share='a' must lie in \(0, 1\)"),
         ({"seed": -1}, "seed=-1"),
         ({"fold": True}, "fold=True"),
     ],
@@ -395,6 +397,11 @@ def test_validation_settings_are_checked(settings: dict[str, Any], said: str) ->
         ("knn", {"iterations": 5}, "knn is not trained in iterations"),
         ("rf", {"iterations": 0}, "iterations=0"),
         ("rf", {"subsample": 0.0}, r"subsample=0.0 .* \(0, 1\]"),
+        ("rf", {"subsample": "x"}, r"subsample='x' .* \(0, 1\]"),
+        ("rf", {"validation": "cv"}, r"validation='cv' must be a Validation"),
+        ("rf", {"preprocess": "no"}, r"preprocess='no' must be True or False"),
+        ("rf", {"metric": "accuracy"}, r"'metric'.*Did you mean 'metrics'"),
+        ("rf", {"task": "regression"}, r"'task'.*metrics"),
     ],
 )
 def test_objective_settings_are_checked(family: str, settings: dict[str, Any], said: str) -> None:
@@ -413,9 +420,9 @@ def test_calls_are_checked() -> None:
         evaluate({"C": 1.0, "gamma": 1.0}, 1.0, -1)
     with pytest.raises(UnknownNameError, match=r"metric of regression 'accuracy'"):
         _ = preset_objective("svm", "sklearn:diabetes", metrics=("accuracy",)).metric_names
-    with pytest.raises(InvalidSettingError, match="needs images"):
-        cnn = preset_objective("torch_cnn", "sklearn:iris")
-        cnn(default(cnn))
+    with pytest.raises(InvalidSettingError, match="torch_cnn needs images, and sklearn:iris is none"):
+        _ = preset_objective("torch_cnn", "sklearn:iris").metric_names
+    assert preset_objective("rf", "sklearn:iris", metrics="accuracy").metrics == ("accuracy",)
 
 
 @pytest.mark.parametrize("data", ["sklearn:iris", "sklearn:wine"])
@@ -460,6 +467,13 @@ def test_own_models_are_checked() -> None:
         objective(Recorder, POWER, features, target, iterations=("rounds", 0))
     with pytest.raises(InvalidSettingError, match="is neither an estimator"):
         objective("ridge", POWER, features, target)
+    for wrong_task in ("clasification", "regresion"):
+        with pytest.raises(UnknownNameError, match=f"task type '{wrong_task}'.*Did you mean"):
+            objective(Recorder, POWER, features, target, task=wrong_task)  # type: ignore[arg-type]
+    with pytest.raises(InvalidSettingError, match=r"iterations=10 must be .*\('n_estimators', 100\)"):
+        objective(Recorder, POWER, features, target, iterations=10)  # type: ignore[arg-type]
+    with pytest.raises(InvalidSettingError, match=r"drop='age' .*drop=\('age',\)"):
+        data_source("sklearn:iris", drop="age")
     with pytest.raises(InvalidSettingError, match="X without y"):
         objective(Recorder, POWER, features)
     with pytest.raises(InvalidSettingError, match="names data with a target"):

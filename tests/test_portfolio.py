@@ -207,7 +207,8 @@ def test_local_search_begins_where_the_head_of_the_portfolio_ends(start):
     agent.prepare(problem)
     training = problem.training
     assert training is not None and agent.training_evaluations == training.evaluations
-    assert torch.equal(agent.points, greedy_portfolio(problem, training, 5, candidates=200, refinements=4, seed=0))
+    given = {"candidates": 200, "refinements": 4, "seed": 0, "after_default": start == "default"}
+    assert torch.equal(agent.points, greedy_portfolio(problem, training, 5, **given))
     draws, began = generator(0, "play"), 0 if start == "none" else 1
     observation, _ = env.reset(seed=0)
     for trial in range(began, 13):

@@ -249,11 +249,33 @@ def test_a_file_that_is_no_checkpoint_is_named(run, half):
         resume_training(half)
 
 
-def test_a_changed_network_is_named(run, half):
-    for folder, use in ((run, load_trained), (half, resume_training)):
-        change_config(folder, lambda values: values["agent"].update(hidden=[16]))
-        with pytest.raises(DataIntegrityError, match=r"does not fit .*config\.yaml.*size mismatch.*Restore"):
-            use(folder)
+def test_a_changed_network_is_named(run):
+    change_config(run, lambda values: values["agent"].update(hidden=[16]))
+    with pytest.raises(DataIntegrityError, match=r"does not fit .*config\.yaml.*size mismatch.*Restore"):
+        load_trained(run)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "now"),
+    [("agent", "hidden", [16]), ("agent", "discount", 0.5), ("agent", "multi_step", 3), ("env", "num_envs", 8)],
+)
+def test_a_training_does_not_go_on_with_other_settings(half, part, name, now):
+    then = yaml.safe_load((half / "config.yaml").read_text())[part][name]
+    change_config(half, lambda values: values[part].update({name: now}))
+    with pytest.raises(InvalidSettingError, match=r"other settings than .*config\.yaml has") as caught:
+        resume_training(half)
+    assert f"({part}.{name}={then!r} then, {now!r} now)" in str(caught.value)
+
+
+def test_a_training_goes_on_with_its_own_seed_only(half):
+    change_config(half, lambda values: values.update(seed=3))
+    with pytest.raises(InvalidSettingError, match=r"seed=0 then, 3 now"):
+        resume_training(half)
+
+
+def test_a_training_goes_on_where_only_what_it_keeps_has_changed(half):
+    change_config(half, lambda values: values.update(keep_checkpoints=5, log_every=700, threads=2))
+    assert resume_training(half).finished
 
 
 def test_a_checkpoint_of_another_space_is_refused(half):

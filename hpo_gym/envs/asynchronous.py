@@ -83,6 +83,7 @@ class AsynchronousEnv:
         self._arrived: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
         self._under_way: set[int] = set()
         self._begun = False
+        self._closed = False
 
     def reset(
         self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
@@ -93,6 +94,7 @@ class AsynchronousEnv:
             seed: Root of all rows' streams; ``None``: a fresh one at the first reset, later the streams go on.
             options: Which task or start, for every row alike (see :meth:`HPOVectorEnv.reset`).
         """
+        self._require_open()
         while self._under_way:
             self._next()
         root = fresh_seed() if seed is None and not self._begun else seed
@@ -114,9 +116,11 @@ class AsynchronousEnv:
 
         Raises:
             gymnasium.error.ResetNeeded: Before the first reset.
+            gymnasium.error.ClosedEnvironmentError: After :meth:`close`, as by :meth:`reset`.
             InvalidActionError: For a wrong shape, dtype or range, or a row that does not exist, is named twice or is
                 still under way; then no row takes a step.
         """
+        self._require_open()
         if not self._begun:
             raise gym.error.ResetNeeded("Call env.reset() before anything else.")
         chosen = list(range(self.num_envs)) if rows is None else _row_numbers(rows)
@@ -161,6 +165,7 @@ class AsynchronousEnv:
 
     def close(self) -> None:
         """Wait for what is under way, and give back the threads."""
+        self._closed = True
         self._threads.shutdown()
 
     def __enter__(self) -> AsynchronousEnv:
@@ -170,6 +175,10 @@ class AsynchronousEnv:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise gym.error.ClosedEnvironmentError("This environment is closed. Make another AsynchronousEnv.")
 
     def _step(self, row: int, action: Tensor) -> None:
         try:

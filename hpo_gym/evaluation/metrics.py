@@ -159,15 +159,16 @@ def mean_ranks(curves: RegretCurves) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def trials_to_reach(curves: RegretCurves, agent: str, reference: str) -> int | None:
-    """Return after how many trials an agent's mean regret is at most the reference's final one.
+    """Return after how many trials an agent's mean regret is at most the reference's final one, or level with it.
 
-    ``None`` if it never is. The budget divided by it is the speed-up over the reference.
+    Level is what differs by less than :data:`TIE_TOLERANCE`, as batches and single episodes do. ``None`` if it never
+    is. The budget divided by it is the speed-up over the reference.
 
     Raises:
         UnknownNameError: For an unknown agent or reference.
     """
     goal = curves.of(reference, "reference agent").mean(axis=0)[-1]
-    reached = (curves.of(agent).mean(axis=0) <= goal + _ROUNDING).nonzero()[0]
+    reached = (curves.of(agent).mean(axis=0) <= goal + TIE_TOLERANCE).nonzero()[0]
     return int(reached[0]) + 1 if len(reached) else None
 
 

@@ -215,8 +215,8 @@ def _identity(suite: TaskSuite, rules: Rules) -> dict[str, Any]:
     del chosen["published_points"]
     if rules.published_points and suite.initial_points is not None:
         chosen["published_points"] = content_digest([("initial_points", suite.initial_points)])
-    if suite.spec.sides:
-        chosen["played"] = suite.split(rules.protocol, rules.split)
+    # A split may come to hold other tasks, by whose number alone its episodes are not theirs.
+    chosen["played"] = [str(suite.tasks[index]) for index in suite.split(rules.protocol, rules.split)]
     return {
         "rules": chosen,
         "source": suite.spec.source,

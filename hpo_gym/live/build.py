@@ -38,6 +38,11 @@ def preset_objective(family: str, data: str | Path | DataSource, **settings: Any
         DataMissingError: If there is no such file.
         InvalidSettingError: If a library is missing or a setting is out of its range.
     """
+    named = settings.get("metrics")
+    if isinstance(named, str):
+        settings["metrics"] = (named,)
+    own = [item.name for item in fields(LiveObjective) if item.name not in ("model", "data")]
+    require_names("argument of preset_objective", settings, own)
     return LiveObjective(family, data_source(data), **settings)
 
 
@@ -121,6 +126,10 @@ def objective(
         raise InvalidSettingError("X without y: give the targets, or the name of a dataset or the path of a file as X.")
     else:
         data = store_arrays(X, y, name=name or "arrays", task=task, image=image)
+    if iterations is not None and not (isinstance(iterations, tuple | list) and len(iterations) == 2):
+        raise InvalidSettingError(
+            f"iterations={iterations!r} must be a parameter and its value in a full evaluation: ('n_estimators', 100)."
+        )
     parameter, full = iterations or ("", 0)
     named = estimator.__name__ if hasattr(estimator, "__name__") else type(estimator).__name__
     model = UserModel(estimator, _spec(space), named, parameter, full)

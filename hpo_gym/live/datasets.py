@@ -76,6 +76,8 @@ class DataSource:
         if self.kind not in DATA_KINDS:
             remedy = "Write for example 'sklearn:digits', 'openml:61', or a path to data_source('rows.csv')."
             raise unknown_name("kind of data source", self.kind, DATA_KINDS, remedy)
+        if not isinstance(self.drop, tuple | list):
+            raise InvalidSettingError(f"drop={self.drop!r} must be a tuple of columns: write drop=({self.drop!r},).")
         if self.task not in get_args(TaskChoice):
             raise unknown_name("task type", self.task, get_args(TaskChoice))
         if self.kind == "sklearn" and self.identity not in SKLEARN_DATASETS:

@@ -6,12 +6,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpo_gym.errors import DataIntegrityError, InvalidSettingError, require_names
+from hpo_gym.errors import DataIntegrityError, InvalidSettingError, require_names, unknown_name
 from hpo_gym.live.qualities import frame_qualities
 from hpo_gym.live.table import Table
 
@@ -88,6 +88,8 @@ def table_from_frame(
     """
     import pandas as pd
 
+    if task not in get_args(TaskChoice):
+        raise unknown_name("task type", task, get_args(TaskChoice))
     if not len(target):
         raise InvalidSettingError(f"{name} has no rows: nothing to train on. Give a table with rows.")
     missing = int(target.isna().sum())

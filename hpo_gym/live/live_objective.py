@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from hpo_gym.errors import InvalidSettingError, require_integer, require_names, unknown_name
+from hpo_gym.errors import InvalidSettingError, require_integer, require_names, require_share, unknown_name
 from hpo_gym.live.datasets import DataSource, load_table
 from hpo_gym.live.libraries import require_library
 from hpo_gym.live.models import Fit, find_family
@@ -95,8 +95,14 @@ class LiveObjective:
             raise InvalidSettingError(
                 f"{self._model_name} is not trained in iterations: leave iterations=None and use fidelity='subsample'."
             )
-        if not 0.0 < self.subsample <= 1.0:
-            raise InvalidSettingError(f"subsample={self.subsample!r} must lie in (0, 1]: a share of the training rows.")
+        allowed = "(0, 1]: a share of the training rows"
+        require_share("subsample", self.subsample, allowed, lambda share: 0.0 < share <= 1.0)
+        if not isinstance(self.validation, Validation):
+            raise InvalidSettingError(
+                f"validation={self.validation!r} must be a Validation, e.g. Validation('cross-validation')."
+            )
+        if not isinstance(self.preprocess, bool):
+            raise InvalidSettingError(f"preprocess={self.preprocess!r} must be True or False.")
         self._check_metric_names()
 
     def _check_metric_names(self) -> None:
@@ -163,8 +169,14 @@ class LiveObjective:
         """Refuse an estimator that is not for what the data is for; loads the data.
 
         Raises:
-            InvalidSettingError: If a classifier is to learn numbers, or a regressor classes.
+            InvalidSettingError: If a classifier is to learn numbers, or a regressor classes, or a network for images
+                what is none.
         """
+        if isinstance(self.model, str) and find_family(self.model).images and self.table.image is None:
+            raise InvalidSettingError(
+                f"{self.model} needs images, and {self.table.name} is none: use 'sklearn:digits', or store_arrays(..., "
+                "image=(channels, height, width))."
+            )
         task = self.table.task
         learns = None if isinstance(self.model, str) else self.model.learns
         if learns is not None and learns != task:

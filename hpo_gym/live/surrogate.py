@@ -7,7 +7,6 @@ import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError, Future
-from dataclasses import is_dataclass
 from typing import Any, Protocol
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from hpo_gym.errors import EvaluationFailedError, InvalidSettingError, require_integer
 from hpo_gym.live.cache import MeasurementCache, Question
+from hpo_gym.live.description import Undescribed, describe
 from hpo_gym.live.executors import ExecutorSettings, open_executor, pickled
 from hpo_gym.live.measurement import Measurement, checked
 from hpo_gym.spaces import SearchSpace, SpaceSpec
@@ -138,8 +138,15 @@ class LiveSurrogate(MeasuredSurrogate):
         self._worst = tuple(metric.upper if metric.minimize else metric.lower for metric in self.metrics)
         # Results of other objectives, limits or seeds are other results: whoever compares tensors sees it.
         content = hashlib.sha256(repr((self.metrics, self.executor.limits, seed, least_share)).encode())
+        #: Whether equal objectives of another process have the same ``identity``.
+        self.identity_is_stable = True
         for objective, as_bytes in zip(objectives, self._objectives, strict=True):
-            content.update(_description(objective) or as_bytes)
+            try:
+                content.update(describe(objective))
+            except Undescribed:
+                # Pickles of equal objects may differ: then nothing is found again, rather than something else.
+                content.update(as_bytes)
+                self.identity_is_stable = False
         self.register_buffer("identity", torch.tensor(list(content.digest()), dtype=torch.uint8), persistent=False)
 
     def measure(self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None = None) -> Measured:
@@ -213,12 +220,3 @@ class LiveSurrogate(MeasuredSurrogate):
         if measurement.status != "ok":
             return self._worst
         return tuple(measurement.metrics[name] for name in self._names)
-
-
-def _description(objective: Objective) -> bytes:
-    """Return what plain data say about themselves, which is the same in every process; empty for anything else.
-
-    Two pickles of equal objects may differ: it depends on which of their strings are one object.
-    """
-    text = repr(objective) if is_dataclass(objective) else ""
-    return b"" if " at 0x" in text else text.encode()

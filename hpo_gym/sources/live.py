@@ -73,7 +73,7 @@ def load_live(
     from hpo_gym.live.executors import ExecutorSettings
     from hpo_gym.live.limits import Limits
     from hpo_gym.live.live_objective import LiveObjective
-    from hpo_gym.live.models import find_family
+    from hpo_gym.live.models import FAMILIES, find_family
     from hpo_gym.live.suite import suite_of
     from hpo_gym.live.validation import Validation
 
@@ -84,6 +84,9 @@ def load_live(
     if space is not None and space in EMBEDDED_FAMILIES:
         own = {"metric": metric, "fidelity": fidelity, "iterations": iterations, "preprocess": preprocess}
         return _embedded(space, own, _names(datasets, False), subsample, validated, common)
+    known = [*FAMILIES, *EMBEDDED_FAMILIES]
+    if space is not None and space not in known:
+        raise unknown_name("model family", space, known)
     family = find_family(space or DEFAULT_SPACE)
     chosen: dict[str, Any] = {
         "validation": validated or Validation(),

@@ -44,6 +44,9 @@ def settings_of(kind: type[Settings], name: str, values: Mapping[str, Any] | Non
 
     Raises:
         UnknownNameError: For a field that it does not have.
+        InvalidSettingError: If it is no mapping, or a value is impossible.
     """
+    if values is not None and not isinstance(values, Mapping):
+        raise InvalidSettingError(f"{name}={values!r} must map names of settings to values.")
     require_names(f"setting of {name}", values or {}, [field.name for field in fields(kind)])
     return kind(**(values or {}))

@@ -143,5 +143,6 @@ def explore_training_tasks(
 
 def _regret(training: TrainingTasks, points: Tensor) -> Tensor:
     """Return the regret of every point on every training task, float64 ``[P, N]`` on the CPU."""
+    # Where models are trained the first call finds the range, and is to hold all that were drawn.
     rows = max(1, _CHUNK // training.count)
     return torch.cat([training.regret(chunk).cpu() for chunk in points.split(rows)])

@@ -10,23 +10,37 @@ from torch import Tensor
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError
 from hpo_gym.mdp.actions import FULL_FIDELITY
+from hpo_gym.sources.slow_work import telling_progress
 from hpo_gym.spaces import SearchSpace
 from hpo_gym.tasks.suite import TaskSuite
 
 __all__ = ["Problem", "TrainingTasks"]
 
+# Trainings between two reports of how long the rest takes.
+_TOLD_AT_ONCE = 16
+
 
 class TrainingTasks:
     """The training tasks of a space: whatever a method asks them is offline work, counted but not charged.
 
+    Where models are really trained nobody knows the range of scores: there it is that of the configurations that are
+    asked for first, and those that are better later have a regret below 0.
+
     Args:
-        suite: The tasks; their known ranges make scores comparable.
+        suite: The tasks; their ranges make scores comparable.
         tasks: Which of them are for training, int64 ``[N]``.
+
+    Raises:
+        InvalidSettingError: If a range could be found and has not been.
     """
 
     def __init__(self, suite: TaskSuite, tasks: Tensor) -> None:
-        suite.require_range()
+        if not suite.measured:
+            suite.require_range()
         self._suite, self._tasks = suite, tasks
+        # Best and worst score of every task, float32 [N] each.
+        known = suite.known_range
+        self._range = None if known is None else (known.best[tasks], known.worst[tasks])
         #: Evaluations made so far.
         self.evaluations = 0
 
@@ -37,9 +51,14 @@ class TrainingTasks:
 
     @property
     def span(self) -> Tensor:
-        """Best minus worst score of every task, float64 ``[N]``: what a regret of 1 is worth in scores."""
-        known = self._suite.require_range()
-        return (known.best - known.worst)[self._tasks].double()
+        """Best minus worst score of every task, float64 ``[N]``: what a regret of 1 is worth in scores.
+
+        Raises:
+            InvalidSettingError: Before anything was asked, where models are really trained.
+        """
+        if self._range is None:
+            raise InvalidSettingError("The range of scores is not known before training tasks were asked for a regret.")
+        return (self._range[0] - self._range[1]).double()
 
     @torch.no_grad()
     def regret(self, u: Tensor) -> Tensor:
@@ -49,17 +68,39 @@ class TrainingTasks:
             u: Points of the unit cube, float32 ``[P, D]``.
 
         Returns:
-            float64 ``[P, N]``; 0 is the known optimum, a forbidden configuration scores worst.
+            float64 ``[P, N]``; 0 is the best that is known, a forbidden configuration scores worst.
         """
         suite, tasks = self._suite, self._tasks
         u = suite.space.snap(u.to(suite.device, torch.float32))
         count, points = len(tasks), len(u)
         task = tasks.repeat(points)
         repeated = u.repeat_interleave(count, 0)
-        score = suite.evaluate(task, repeated, suite.space.active(repeated)).score
-        score = score * suite.space.legal(repeated)
+        score = self._evaluated(task, repeated) * suite.space.legal(repeated)
         self.evaluations += count * points
-        return suite.regret(task, score).view(points, count).double()
+        if suite.known_range is not None:
+            return suite.regret(task, score).view(points, count).double()
+        found = score.view(points, count)
+        if self._range is None:
+            self._range = (found.amax(0), found.amin(0))
+        best, worst = self._range
+        width = best - worst
+        # Where all score alike there is nothing to regret.
+        return ((best - found) * torch.where(width > 0.0, 1.0 / width, 0.0)).double()
+
+    def _evaluated(self, task: Tensor, u: Tensor) -> Tensor:
+        """Return scores, and tell how long it takes where models are really trained."""
+        suite = self._suite
+        if not suite.measured:
+            return suite.evaluate(task, u, suite.space.active(u)).score
+        parts = []
+        with telling_progress(
+            f"training {len(task)} models on training tasks", "settings.<agent>.candidates says how many"
+        ) as tell:
+            for begin in range(0, len(task), _TOLD_AT_ONCE):
+                rows = slice(begin, begin + _TOLD_AT_ONCE)
+                parts.append(suite.evaluate(task[rows], u[rows], suite.space.active(u[rows])).score)
+                tell(min(1.0, (begin + _TOLD_AT_ONCE) / len(task)))
+        return torch.cat(parts)
 
 
 @dataclass(frozen=True)

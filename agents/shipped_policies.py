@@ -14,6 +14,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,10 @@ from agents.experiment import TrainedAgent, load_trained
 from agents.registry import find_agent, find_trainable
 from agents.run_folder import RunFolder
 from agents.study_command import with_exit_status
+from hpo_gym import load_suite
 from hpo_gym.errors import DataIntegrityError, HPOGymError
-from hpo_gym.sources.bundle_files import sha256, write_atomic
+from hpo_gym.sources.bundle_files import bundled_spaces, sha256, write_atomic
+from hpo_gym.tasks.datasets import dataset_key
 
 __all__ = ["FOLDER", "cards", "is_shipped", "load_shipped", "ship", "shipped_names"]
 
@@ -37,6 +40,8 @@ FOLDER = Path(__file__).resolve().parent / "policies"
 _FORMAT = "1"
 # Files of a run folder that say how a policy came about.
 _FACTS = ("result", "versions")
+_DISJOINT = "dataset-disjoint"
+
 _INTRODUCTION = """# Trained policies
 
 Written by `python -m agents.shipped_policies`; the commands that train them are in the studies of
@@ -172,11 +177,27 @@ def cards(folder: Path = FOLDER) -> str:
             f"{config['env']['budget']} evaluations, seed {config['seed']}, "
             f"{result['steps']:,} transitions\n"
             f"* **Chosen**: {_chosen(result, len(content['validation_datasets']))}\n"
-            f"* **Never seen**: the test datasets of any space (`dataset-disjoint`)\n"
+            f"* **Never seen**: {_unseen(content)}\n"
             f"* **Made with**: torch {packages['torch']}, Python {described['versions']['python']}, "
             f"{described['versions']['machine']}, {described['versions']['threads']} thread(s)\n"
         )
     return "\n".join(parts)
+
+
+@cache
+def _test_datasets() -> frozenset[str]:
+    suites = [load_suite("bundled", space) for space in bundled_spaces()]
+    return frozenset(dataset_key(suite.tasks[index]) for suite in suites for index in suite.split(_DISJOINT, "test"))
+
+
+def _unseen(content: Mapping[str, Any]) -> str:
+    """Say which test datasets a policy has not seen, of those that are test datasets of some embedded space now."""
+    seen = {*content["training_datasets"], *content["validation_datasets"]} & _test_datasets()
+    if seen:
+        return (
+            f"most test datasets of `{_DISJOINT}`, but **it has seen {len(seen)} of them**: {', '.join(sorted(seen))}"
+        )
+    return f"the {len(_test_datasets())} test datasets of any space (`{_DISJOINT}`)"
 
 
 def _chosen(result: Mapping[str, Any], datasets: int) -> str:

@@ -19,6 +19,7 @@ replicas are removed. Around any training loop::
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -37,11 +38,27 @@ __all__ = ["SPGSettings", "SequentialPolicyGradient", "Trajectory", "find_head"]
 _LEAST_COUNT = 1e-6
 
 
+@contextmanager
+def _statistics_held(head: nn.Module) -> Iterator[None]:
+    """Keep running averages of a head as they are: they are of the model's features, and not of what replicas made."""
+    kinds = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
+    held = [part for part in head.modules() if isinstance(part, kinds) and part.track_running_stats and part.training]
+    for part in held:
+        part.track_running_stats = False
+    try:
+        yield
+    finally:
+        for part in held:
+            part.track_running_stats = True
+
+
 class SequentialPolicyGradient:
     """Task replicas on a model, until :meth:`remove`.
 
     The model gets no new modules or parameters: its ``state_dict`` is the same before, meanwhile and afterwards. In
-    evaluation mode, and without gradients, nothing is recorded.
+    evaluation mode, and without gradients, nothing is recorded. Running averages of normalisation in the head (batch
+    and instance normalisation) are those of the model's own features; other state that a head changes when it is called
+    is changed by every replica, too.
 
     Args:
         model: Any network that ends in a head.
@@ -137,7 +154,8 @@ class SequentialPolicyGradient:
         features, self._features = self._features, None
         self._replaying = True
         try:
-            stages = [logits, *(self._head(state) for state in self.replicas(features, self._draws))]
+            with _statistics_held(self._head):
+                stages = [logits, *(self._head(state) for state in self.replicas(features, self._draws))]
         finally:
             self._replaying = False
         flat = torch.stack([stage.movedim(self._class_dimension, -1).flatten(0, -2) for stage in stages])

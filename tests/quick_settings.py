@@ -155,6 +155,7 @@ QUICK: dict[str, dict[str, Any]] = {
 #: Settings with which the slow ones act in no time: models of SMAC and of Gaussian processes are tested by themselves.
 CHEAP: dict[str, dict[str, Any]] = {
     "gp": {"startup_trials": 11},
+    "portfolio": {"candidates": 64},
     "portfolio_gp": {"candidates": 64},
     "portfolio_local": {"candidates": 64},
     "transfer_gp": {

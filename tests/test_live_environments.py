@@ -19,7 +19,7 @@ from quick_settings import CHEAP
 
 import hpo_gym
 from agents.base import Interface
-from agents.comparison import ComparisonConfig, prepare
+from agents.comparison import ComparisonConfig, compare, prepare
 from agents.configuration import ExperimentConfig
 from agents.contenders import as_contender
 from agents.dqn import DQNConfig
@@ -27,12 +27,12 @@ from agents.environments import ENVIRONMENTS, EnvironmentConfig, make_environmen
 from agents.experiment import load_trained, run_training
 from agents.grpo_config import GRPOConfig
 from agents.portfolio import Portfolio
-from agents.problem import Problem
+from agents.problem import Problem, TrainingTasks
 from agents.registry import AGENTS, find_agent
 from agents.successive_halving import MultiFidelityAgent
 from hpo_gym.envs import AsynchronousEnv, HPOEnv, HPOVectorEnv
 from hpo_gym.errors import InvalidActionError, InvalidSettingError, UnknownNameError
-from hpo_gym.evaluation import evaluate, regret_curves, summarise
+from hpo_gym.evaluation import RecordTable, comparison_markdown, evaluate, regret_curves, summarise
 from hpo_gym.live import STATUSES
 from hpo_gym.live.datasets import data_source
 from hpo_gym.live.executors import ExecutorSettings, close_executors
@@ -279,8 +279,7 @@ def test_rows_at_their_own_pace_refuse_what_cannot_be() -> None:
         AsynchronousEnv(gym.make("HPO-Synthetic-v0"))
 
 
-# Those that choose how long to train, and those that learn from known ranges of training tasks, have tests below.
-PLAIN = sorted(name for name, entry in AGENTS.items() if not entry.agent.learns and not entry.agent.uses_training_tasks)
+PLAIN = sorted(name for name, entry in AGENTS.items() if not entry.agent.learns)
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -291,7 +290,12 @@ def test_every_method_plays_live_tasks_unchanged(name: str) -> None:
     kinds = {"action": entry.agent.action_kinds[0], "observation": entry.agent.observation_kinds[0]}
     env = HPOVectorEnv(1, source=shared_tiny_suite(), split="all", budget=13, **kinds, **rules)
     agent = entry.agent(entry.config(**CHEAP.get(name, {})), Interface.of(env), 0)
-    agent.prepare(Problem.of(env))
+    training = None
+    if entry.agent.uses_training_tasks:
+        training = TrainingTasks(env.suite, torch.tensor(env.suite.split("dataset-disjoint", "train")))
+    agent.prepare(Problem.of(env, training))
+    if training is not None:
+        assert training.evaluations > 0 and bool((training.span > 0.0).all())
     settings = {"multi_fidelity": True} if cheap else {}
     records = evaluate(as_contender(agent), env.suite, split="test", seeds=1, budget=13, settings=settings)
     assert (records.frame.groupby(["task", "seed"], observed=True)["spent"].max() > 12.0).all()
@@ -347,9 +351,29 @@ def test_a_comparison_of_methods_needs_no_known_range(monkeypatch: pytest.Monkey
         assert max(float(run.max()) for run in episodes) <= 1.0
     summary = summarise(result.records, "random")
     assert summary["relative"] and set(summary["agents"]) == {"random", "tpe"}
-    # A portfolio learns from training tasks whose ranges are known.
-    with pytest.raises(InvalidSettingError, match="regret is undefined"):
-        prepare(ComparisonConfig(agents=(Portfolio.name,), env=config.env, protocol="live"))
+    assert all(one["failures"] == {} and one["evaluations"] > 0 for one in summary["agents"].values())
+    # What a portfolio is chosen by is the range of what it tried on the training tasks.
+    given = {"agents": (Portfolio.name,), "settings": {Portfolio.name: {"candidates": 16}}}
+    learned = prepare(ComparisonConfig(env=config.env, protocol="live", **given))
+    assert learned.training_evaluations[Portfolio.name] > 16
+
+
+def test_failed_trainings_are_told_and_no_result_where_all_of_a_task_failed() -> None:
+    frame = compare(
+        ComparisonConfig(agents=("random", "grid"), env=EnvironmentConfig(space="rpart"), seeds=1, budget=4)
+    )
+    told = frame.frame.assign(status=0.0)
+    told.loc[(told["agent"] == "grid") & (told["trial"] == 2), "status"] = float(STATUSES.index("timeout"))
+    told.loc[(told["agent"] == "grid") & (told["trial"] == 3), "status"] = float(STATUSES.index("forbidden"))
+    summary = summarise(RecordTable(told), "random")
+    count = len(told[(told["agent"] == "grid") & (told["trial"] == 2)])
+    assert summary["agents"]["grid"]["failures"] == {"timeout": count} and summary["agents"]["random"]["failures"] == {}
+    assert f"grid {count} of {4 * count} ({count} timeout)" in comparison_markdown(summary)
+    assert "failed" not in comparison_markdown(summarise(frame, "random"))
+    task = told["task"].iloc[0]
+    told.loc[told["task"] == task, "status"] = float(STATUSES.index("error"))
+    with pytest.raises(InvalidSettingError, match=f"Every training on bundled:rpart {task} failed .8 error."):
+        summarise(RecordTable(told), "random")
 
 
 def test_a_policy_is_not_tested_on_data_that_it_has_seen_under_another_name() -> None:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 from training_runs import REPOSITORY
 
+from agents.networks import seeded
 from agents.spg import SequentialPolicyGradient, SPGSettings
 from agents.spg_controls import DeepSupervision, HeadDropout, Unattached
 from agents.spg_models import perceptron
@@ -233,6 +234,29 @@ def test_a_weight_of_zero_is_training_without_replicas(model, batch):
     assert_close = torch.testing.assert_close
     for mine, theirs in zip(model.parameters(), other.parameters(), strict=True):
         assert_close(mine, theirs, atol=1e-4, rtol=1e-3)
+
+
+def test_running_averages_of_a_head_are_those_of_the_model_s_own_features():
+    def network():
+        with seeded(3):
+            return nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Sequential(nn.BatchNorm1d(8), nn.Linear(8, 4)))
+
+    mine, theirs = network(), network()
+    spg = SequentialPolicyGradient(mine, "2", SPGSettings(weights=(0.3, 0.2)), width=8)
+    draws = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        inputs, targets = torch.randn(32, 2, generator=draws), torch.randint(4, (32,), generator=draws)
+        spg.loss(mine(inputs), targets).backward()
+        theirs(inputs)
+    before, after = (dict(one.named_buffers()) for one in (theirs, mine))
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    assert all(part.track_running_stats for part in mine.modules() if isinstance(part, nn.BatchNorm1d))
+
+
+@pytest.mark.parametrize("weights", [(0.4, float("nan")), (0.4, float("inf")), (-0.1,), (), 0.4])
+def test_weights_are_finite_numbers(weights):
+    with pytest.raises(InvalidSettingError, match="weights="):
+        SPGSettings(weights=weights)
 
 
 def test_three_lines_in_a_training_loop_of_one_s_own_learn(model, batch):

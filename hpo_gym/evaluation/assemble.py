@@ -12,7 +12,7 @@ from hpo_gym.tasks.datasets import dataset_key
 
 __all__ = ["assemble"]
 
-_NUMBERS = ("score", "incumbent", "spent", "fidelity", "seconds", "agent_seconds")
+_NUMBERS = ("score", "incumbent", "spent", "fidelity", "seconds", "agent_seconds", "status")
 
 
 def assemble(stages: Sequence[Stage], played: Sequence[Sequence[Played]]) -> tuple[RecordTable, ConfigurationTable]:

@@ -111,7 +111,7 @@ class Played:
     Args:
         episode: Number of the episode (see :class:`Unit`), int64 ``[R]``.
         trial: From 1, int64 ``[R]``.
-        score, incumbent, spent, fidelity, seconds, agent_seconds: As in a record table, float64 ``[R]``.
+        score, incumbent, spent, fidelity, seconds, agent_seconds, status: As in a record table, float64 ``[R]``.
         numbers: The configuration in natural units, choices by position, NaN where inactive, float64 ``[R, D]``.
     """
 
@@ -123,6 +123,7 @@ class Played:
     fidelity: np.ndarray[Any, Any]
     seconds: np.ndarray[Any, Any]
     agent_seconds: np.ndarray[Any, Any]
+    status: np.ndarray[Any, Any]
     numbers: np.ndarray[Any, Any]
 
     def __len__(self) -> int:
@@ -302,7 +303,8 @@ class _Trials:
         unknown = torch.full_like(state.score, torch.nan)
         seconds = unknown if seconds is None else seconds
         taken = torch.full_like(unknown, agent_seconds)
-        row = (state.trial, state.score, state.incumbent, state.spent, state.fidelity, seconds, taken)
+        status = unknown if evaluation.status is None else evaluation.status.to(unknown.dtype)
+        row = (state.trial, state.score, state.incumbent, state.spent, state.fidelity, seconds, taken, status)
         self._steps.append((episode, *row, state.u.masked_fill(~state.active, torch.nan)))
 
     def played(self) -> Played:

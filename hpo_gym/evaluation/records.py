@@ -20,7 +20,7 @@ __all__ = ["COLUMNS", "RecordTable"]
 
 _TEXT = ("agent", "run", "source", "space", "task", "dataset")
 _INTEGERS = ("seed", "trial")
-_NUMBERS = ("score", "metric", "incumbent", "regret", "spent", "fidelity", "seconds", "agent_seconds")
+_NUMBERS = ("score", "metric", "incumbent", "regret", "spent", "fidelity", "seconds", "agent_seconds", "status")
 _CELL = ["agent", "run", "source", "space", "task", "seed"]
 
 #: The columns of a :class:`RecordTable`, in order.
@@ -51,6 +51,8 @@ class RecordTable:
     ``seconds``       what the trial would have taken; NaN where not known
     ``agent_seconds`` what the method took to choose it, its share where many were chosen at once;
                       measured, so that no two runs agree on it; 0 for what all methods share
+    ``status``        how the trial ended, a position in :data:`hpo_gym.live.STATUSES`, 0: well; NaN where nothing is
+                      really trained, and in tables from before this column
     ================= ==========================================================================
 
     Args:
@@ -64,6 +66,8 @@ class RecordTable:
     frame: pd.DataFrame
 
     def __post_init__(self) -> None:
+        if "status" not in self.frame.columns:
+            object.__setattr__(self, "frame", self.frame.assign(status=math.nan))
         missing = [name for name in COLUMNS if name not in self.frame.columns]
         unknown = [str(name) for name in self.frame.columns if name not in COLUMNS]
         if missing or unknown:

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hpo_gym.evaluation.curves import RegretCurves, regret_curves
+from hpo_gym.evaluation.failed_trials import trials_by_status
 from hpo_gym.evaluation.metrics import (
     area_under_curve,
     best_score,
@@ -123,6 +124,8 @@ def summarise(
         - ``iqm``: by trial the interquartile mean (``mean``) and its 95 % interval over repetitions;
         - ``area_under_curve`` and ``log_regret`` (when the budget is spent): ``mean`` and 95 % interval over tasks;
         - ``best_score``: mean over tasks when the budget is spent, in ``[0, 1]``;
+        - ``evaluations``, and ``failures``: how many of them did not end well, by status (see
+          :data:`hpo_gym.live.STATUSES`); what the search space forbids is no failure;
         - ``mean_rank``: by trial;
         - ``wins``, ``ties``, ``losses``, ``p_value`` and ``corrected_p`` against the reference when the budget is
           spent (the last two ``None`` for the reference itself);
@@ -133,8 +136,8 @@ def summarise(
 
     Raises:
         UnknownNameError: For an unknown reference.
-        InvalidSettingError: For a trial beyond the budget, a table that cannot be compared, or, with 3 agents or
-            more, if statsmodels and scikit-posthocs are not installed.
+        InvalidSettingError: For a trial beyond the budget, a table that cannot be compared, a task on which no
+            training ended well, or, with 3 agents or more, if statsmodels and scikit-posthocs are not installed.
     """
     curves = regret_curves(records)
     curves.of(reference, "reference agent")
@@ -142,7 +145,7 @@ def summarise(
     labels = list(map(str, shown))
     over_tasks, over_repetitions = _over_tasks(curves, shown, seed, resamples), _over_repetitions(curves, shown, seed)
     ranks, tests, seconds = mean_ranks(curves), pairwise_tests(curves, reference), mean_seconds(records)
-    scores = best_score(records)
+    scores, ended = best_score(records), trials_by_status(records)
     agents: dict[str, Any] = {}
     for agent in curves.agents:
         *regret, area, log = over_tasks[agent]
@@ -156,6 +159,8 @@ def summarise(
             "area_under_curve": area,
             "log_regret": log,
             "best_score": float(scores[agent].mean()),
+            "evaluations": ended[agent].evaluations,
+            "failures": ended[agent].failures,
             "mean_rank": {str(trial): float(ranks[agent][trial - 1]) for trial in shown},
             "wins": compared.wins,
             "ties": compared.ties,

@@ -76,8 +76,19 @@ def _caption(summary: Mapping[str, Any]) -> str:
         f"Wins, ties and losses: tasks on which the final regret is below, equal to or above that of "
         f"{summary['reference']}; p: Wilcoxon's signed-rank test over tasks, with Holm's correction over agents. "
         f"Trials to reach: when the mean regret is at most the final one of "
-        f"{summary['reference']}."
+        f"{summary['reference']}.{_failures(summary)}"
     )
+
+
+def _failures(summary: Mapping[str, Any]) -> str:
+    """Say how many trainings failed, where any did."""
+    told = [
+        f"{agent} {sum(failures.values())} of {one['evaluations']} "
+        f"({', '.join(f'{count} {status}' for status, count in failures.items())})"
+        for agent, one in summary["agents"].items()
+        if (failures := one.get("failures"))
+    ]
+    return f" Trainings that failed, and count as the worst score: {'; '.join(told)}." if told else ""
 
 
 def _least_widths(summary: Mapping[str, Any], trials: Sequence[int]) -> list[int]:

@@ -26,7 +26,8 @@ class HyperparameterTokens:
     The token of hyperparameter ``d`` in trial ``t`` holds its value there, its value in the best trial so far, its
     descriptors, activity in both, what the score of the trial says relative to the earlier ones of the episode (so
     that the offset of a metric means nothing, and its scale only the gap to the incumbent in decades), the number of
-    the trial and of hyperparameters. Tokens ``0`` begin an episode. Nothing in a token says which column of which space it is.
+    the trial and of hyperparameters. Tokens ``0`` begin an episode. Nothing in a token says which column of which space
+    it is.
     """
 
     @property

@@ -12,6 +12,7 @@ from agents.grpoformer_study_data import BUDGETS, entries, records_of
 from agents.study import read_results
 from hpo_gym.documents import fill_page, markdown_table
 from hpo_gym.evaluation import PairedTest, RecordTable, pairwise_tests, regret_curves
+from hpo_gym.evaluation.metrics import TIE_TOLERANCE
 from hpo_gym.evaluation.protocols import find_protocol
 from hpo_gym.evaluation.published import GRPOFORMER_36
 from hpo_gym.evaluation.scenario_scores import ends_of_episodes, scenario_scores
@@ -103,7 +104,27 @@ def _answer(part: pd.DataFrame) -> str:
     mine = scores[_ASKED].regret.value
     said = [_verdict(name, spent[name], mine, scores[name].regret.value, test) for name, test in sorted(tests.items())]
     count = plural(len(records.layout.tasks), "scenario")
-    return f"{count}, `{_ASKED}` ({spent[_ASKED]:,} evaluations, regret {mine:.3f}) is {'; '.join(said)}"
+    compared = f"{count}, `{_ASKED}` ({spent[_ASKED]:,} evaluations, regret {mine:.3f}) is {'; '.join(said)}"
+    return f"{compared}. {_alike(part)}{_on_test_rows(part)}"
+
+
+def _alike(part: pd.DataFrame) -> str:
+    """Say how many scenarios are no comparison, because all methods end at one score."""
+    ends = part[part["trial"] == part["evaluations"]].groupby(["space", "task", "method"])["incumbent"].mean()
+    spread = ends.groupby(["space", "task"]).agg(lambda scores: scores.max() - scores.min())
+    same = int((spread < TIE_TOLERANCE).sum())
+    return f"In {same} of them all methods end at the same score. " if same else ""
+
+
+def _on_test_rows(part: pd.DataFrame) -> str:
+    """Say where the method asked for stands on the rows that nothing was chosen by."""
+    tested = part[part["trial"] == part["evaluations"]].groupby("method")["test"].mean().dropna()
+    if _ASKED not in tested:
+        return ""
+    place = int((tested > tested[_ASKED]).sum()) + 1
+    return (
+        f"On the test rows it has place {place} of {len(tested)} ({tested[_ASKED]:.4f}; the best: {tested.max():.4f})"
+    )
 
 
 def _verdict(name: str, spent: int, mine: float, regret: float, test: PairedTest) -> str:

@@ -15,6 +15,7 @@ from hpo_gym import registered_ids
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError, unknown_name
 from hpo_gym.mdp import EpisodeSettings
+from hpo_gym.tasks.unknown_range import MEASURED_SOURCES
 
 __all__ = [
     "ENVIRONMENTS",
@@ -46,8 +47,6 @@ ENVIRONMENTS = {
 # Where every evaluation is a training: as many episodes at once as a machine can train models for; and nobody knows
 # the range of scores that a training reward could be divided by.
 _LIVE: dict[str, Any] = {"num_envs": 8, "reward_scale": "none"}
-
-_LIVE_SOURCES = ("live", "grpoformer")
 
 # Fields that are not keyword arguments of the environment.
 _OWN = ("id", "num_envs")
@@ -166,7 +165,7 @@ def is_live(config: EnvironmentConfig) -> bool:
     Raises:
         UnknownNameError: For an unknown id.
     """
-    return resolved(config)["source"] in _LIVE_SOURCES
+    return resolved(config)["source"] in MEASURED_SOURCES
 
 
 def space_name(config: EnvironmentConfig) -> str:

@@ -138,7 +138,8 @@ def _described(features: pd.DataFrame, text: str, name: str) -> pd.DataFrame:
     times = list(features.select_dtypes(["datetime", "datetimetz", "timedelta"]).columns)
     if times:
         raise InvalidSettingError(
-            f"{name} has times in {times}: make numbers of them, e.g. seconds since a date, or name them in drop=(...)."
+            f"{name} has times in {times}: make numbers of them, e.g. seconds since a date, or leave them out (of a "
+            "file: data_source(<path>, drop=(...)))."
         )
     if text == "drop":
         return features

@@ -92,7 +92,8 @@ class Table:
         empty = np.isnan(self.values).all(0)
         if empty.any():
             raise InvalidSettingError(
-                f"{self.name} has no value at all in {self._named(empty)}: name such columns in drop=(...)."
+                f"{self.name} has no value at all in {self._named(empty)}: leave such columns out (of a file: "
+                "data_source(<path>, drop=(...)))."
             )
         if not (np.nanmax(self.values, 0) > np.nanmin(self.values, 0)).any():
             raise InvalidSettingError(

@@ -173,10 +173,21 @@ def _require_members(table: Table, rows: Rows, least: int, where: str) -> None:
     numbers, counts = np.unique(table.target[rows], return_counts=True)
     if counts.min() < least:
         name = table.classes[int(numbers[counts.argmin()])]
+        numeric = all(_is_number(each) for each in table.classes)
+        regression = " If the target is a quantity, say so with task='regression'." if numeric else ""
         raise InvalidSettingError(
             f"Class {name!r} of {table.name} has {counts.min()} of {len(rows)} rows, fewer than {least}: it cannot be "
-            f"in {where}. Use fewer folds, merge or remove rare classes, or method='holdout'."
+            f"in {where}. Merge or remove rare classes, or validate on fewer folds, or on one part"
+            f" (Validation('holdout')).{regression}"
         )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _ordered(table: Table, validation: Validation, pairs: list[tuple[Rows, Rows]]) -> tuple[Split, ...]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agents.registry import find_agent
 from hpo_gym.documents import fill_page, markdown_table
 from hpo_gym.errors import DataMissingError, InvalidSettingError
 from hpo_gym.evaluation import bootstrap_interval
@@ -100,13 +101,13 @@ def _add(documents: Path, results: BoardResults) -> None:
     if results.seeds.start > 0:
         fact = facts.get(results.board, {}).get(results.agent, {})
         earlier = dict(zip(frame[same]["task"], frame[same]["regret"], strict=True))
-        kept = (fact.get("seeds"), fact.get("data"), set(earlier))
-        if kept != (results.seeds.start, dict(results.data), set(results.tasks)):
+        kept = (fact.get("seeds"), fact.get("data"), set(earlier), _version_of(fact))
+        if kept != (results.seeds.start, dict(results.data), set(results.tasks), _present_version(results.agent)):
             raise InvalidSettingError(
                 f"Repetitions {results.seeds.start} to {results.seeds.stop - 1} of {results.agent!r} on board "
-                f"{results.board!r} cannot be added to the {fact.get('seeds', 0)} of {path}, which other data or tasks "
-                f"may have given. Play all again: `python -m agents.leaderboard --boards {results.board} --agents "
-                f"{results.agent} --anew`."
+                f"{results.board!r} cannot be added to the {fact.get('seeds', 0)} of {path}, which other data, tasks or "
+                "another version of the method may have given. Play all again: `python -m agents.leaderboard "
+                f"--boards {results.board} --agents {results.agent} --anew`."
             )
         share = results.seeds.start / results.seeds.stop
         regret = share * np.stack([earlier[task] for task in results.tasks]) + (1.0 - share) * regret
@@ -120,6 +121,7 @@ def _add(documents: Path, results: BoardResults) -> None:
         "training_evaluations": results.training_evaluations,
         "data": dict(results.data),
         "versions": dict(results.versions),
+        "agent_version": _present_version(results.agent),
     }
     frame = frame.sort_values(["board", "agent", "task"], ignore_index=True)
     with replacing(path) as temporary:
@@ -128,10 +130,20 @@ def _add(documents: Path, results: BoardResults) -> None:
 
 
 def kept_repetitions(documents: Path, board: str, agent: str) -> int:
-    """Return how many repetitions of an agent on a board are beside the page."""
+    """Return how many repetitions of an agent, as it is now, on a board are beside the page."""
     if not (documents / _CURVES).exists():
         return 0
-    return int(_read_facts(documents).get(board, {}).get(agent, {}).get("seeds", 0))
+    fact = _read_facts(documents).get(board, {}).get(agent, {})
+    return int(fact["seeds"]) if fact and _version_of(fact) == _present_version(agent) else 0
+
+
+def _version_of(fact: Mapping[str, Any]) -> int:
+    # Of what was played before it was written down, only first versions are known to be the same.
+    return int(fact.get("agent_version", 1))
+
+
+def _present_version(agent: str) -> int:
+    return find_agent(agent).agent.version
 
 
 def read_curves(documents: Path) -> pd.DataFrame:

@@ -118,8 +118,18 @@ def test_repetitions_on_other_data_are_not_added(documents, tmp_path):
     results = play(TINY, "random", range(2, 4), tmp_path, 1)
     with pytest.raises(InvalidSettingError, match="other data"):
         add_results(folder, dataclasses.replace(results, data={"tiny.json": "0"}))
-    with pytest.raises(InvalidSettingError, match="other data or tasks"):
+    with pytest.raises(InvalidSettingError, match="other data, tasks"):
         add_results(folder, dataclasses.replace(results, tasks=("another", *results.tasks[1:])))
+
+
+def test_repetitions_of_another_version_count_for_nothing(documents, tmp_path, monkeypatch):
+    folder = shutil.copytree(documents, tmp_path / "docs")
+    assert kept_repetitions(folder, "tiny", "random") == 2
+    results = play(TINY, "random", range(2, 4), tmp_path, 1)
+    monkeypatch.setattr(AGENTS["random"].agent, "version", 99)
+    assert kept_repetitions(folder, "tiny", "random") == 0
+    with pytest.raises(InvalidSettingError, match="another version of the method"):
+        add_results(folder, results)
 
 
 def test_agents_of_one_board_played_the_same_tasks(documents, tmp_path):

@@ -105,8 +105,8 @@ def _add(documents: Path, results: BoardResults) -> None:
         if kept != (results.seeds.start, dict(results.data), set(results.tasks), _present_version(results.agent)):
             raise InvalidSettingError(
                 f"Repetitions {results.seeds.start} to {results.seeds.stop - 1} of {results.agent!r} on board "
-                f"{results.board!r} cannot be added to the {fact.get('seeds', 0)} of {path}, which other data, tasks or "
-                "another version of the method may have given. Play all again: `python -m agents.leaderboard "
+                f"{results.board!r} cannot be added to the {fact.get('seeds', 0)} of {path}, which other data, tasks "
+                "or another version of the method may have given. Play all again: `python -m agents.leaderboard "
                 f"--boards {results.board} --agents {results.agent} --anew`."
             )
         share = results.seeds.start / results.seeds.stop

@@ -99,7 +99,7 @@ class EnvCase:
         kinds = ["delta", "score", "log_regret"]
         if hpo_env(make_env()).suite.known_range is None:
             kinds.remove("log_regret")
-            with pytest.raises(InvalidSettingError, match="find_optima"):
+            with pytest.raises(InvalidSettingError, match="regret is undefined"):
                 make_env(reward="log_regret", reward_scale="none")
         for reward in kinds:
             env = make_env(reward=reward, reward_scale="none")

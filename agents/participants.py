@@ -72,30 +72,8 @@ class Field:
             SplitLeakError: If one has seen a dataset, or the space, that it would be tested on.
         """
         for run in runs:
-            name = run.config.agent_name
-            # What travels with the repository was not asked for as a run.
-            given = not (shipped := is_shipped(run))
-            who = f"The policy of {name!r} that travels with hpo_gym" if shipped else str(run.folder)
-            leave = "the run" if given else f"{name} out of agents=[...]"
-            if run.agent.learns and self.knowledge == "none":
-                raise SplitLeakError(
-                    f"{who}: protocol={self.label} gives no data from before, and {name!r} was trained. Leave "
-                    f"{leave}{' out' if given else ''}, or use protocol=openml-transfer."
-                )
-            if run.agent.learns and self.knowledge == "other-spaces":
-                if not run.agent.any_space:
-                    raise SplitLeakError(
-                        f"{who}: protocol={self.label} tests on spaces that were never seen, and {name!r} plays the "
-                        "space it was trained on alone. Use protocol=openml-transfer."
-                    )
-                same = sorted(names_of_space(self.suite.name) & set(run.agent.training_spaces))
-                if same:
-                    raise SplitLeakError(
-                        f"{who}: protocol={self.label} tests on spaces that were never seen, and {name!r} was trained "
-                        f"on {same[0]!r}"
-                        + ("" if same[0] == self.suite.name else f", which {self.suite.name!r} is another form of")
-                        + ". Use another env.space, or protocol=openml-transfer."
-                    )
+            if run.agent.learns:
+                self._require_allowed_knowledge(run)
             if self.allow_leak:
                 continue
             try:
@@ -109,6 +87,33 @@ class Field:
                     f"({chosen_by[0]}, ...) this policy was chosen, so that it is too good there. Use split=test. "
                     f"{_MEASURE_NONETHELESS}"
                 )
+
+    def _require_allowed_knowledge(self, run: TrainedAgent) -> None:
+        name, space = run.config.agent_name, self.suite.name
+        # What travels with the repository was not asked for as a run.
+        who, leave_out = str(run.folder), "Leave the run out"
+        if is_shipped(run):
+            who, leave_out = f"The policy of {name!r} that travels with hpo_gym", f"Leave {name} out of agents=[...]"
+        if self.knowledge == "none":
+            raise SplitLeakError(
+                f"{who}: protocol={self.label} gives no data from before, and {name!r} was trained. {leave_out}, or "
+                "use protocol=openml-transfer."
+            )
+        if self.knowledge != "other-spaces":
+            return
+        unseen = f"{who}: protocol={self.label} tests on spaces that were never seen"
+        if not run.agent.any_space:
+            raise SplitLeakError(
+                f"{unseen}, and {name!r} plays the space it was trained on alone. {leave_out}, or use "
+                "protocol=openml-transfer."
+            )
+        same = sorted(names_of_space(space) & set(run.agent.training_spaces))
+        if same:
+            form = "" if same[0] == space else f", which {space!r} is another form of"
+            raise SplitLeakError(
+                f"{unseen}, and {name!r} was trained on {same[0]!r}{form}. Use another env.space, or "
+                "protocol=openml-transfer."
+            )
 
     def training(self, agent: type[Agent]) -> TrainingTasks | None:
         """Return the training tasks for a method that learns from them by itself.

@@ -93,9 +93,8 @@ class TrainingTasks:
         if not suite.measured:
             return suite.evaluate(task, u, suite.space.active(u)).score
         parts = []
-        with telling_progress(
-            f"training {len(task)} models on training tasks", "settings.<agent>.candidates says how many"
-        ) as tell:
+        doing = f"training {len(task)} models on training tasks"
+        with telling_progress(doing, "candidates (samples for transfer_gp) says how many") as tell:
             for begin in range(0, len(task), _TOLD_AT_ONCE):
                 rows = slice(begin, begin + _TOLD_AT_ONCE)
                 parts.append(suite.evaluate(task[rows], u[rows], suite.space.active(u[rows])).score)

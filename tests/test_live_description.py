@@ -52,6 +52,13 @@ def defined(tmp_path: Path, monkeypatch: Any, name: str = "mine", factor: int = 
     return __import__(name).Mine
 
 
+def test_code_behind_a_cache_is_seen() -> None:
+    def cached(power: int) -> Any:
+        return functools.lru_cache(lambda value: value**power)
+
+    assert describe(cached(2)) == describe(cached(2)) != describe(cached(3))
+
+
 @pytest.mark.parametrize(
     "change", [{"offset": 5}, {"fixed": 2}, {"change": " * 0"}, {"size": 4}, {"factor": 3}], ids=str
 )

@@ -108,7 +108,10 @@ class _Description:
             yield from self.parts([type(value), *((each.name, getattr(value, each.name)) for each in fields(value))])
         elif callable(getattr(value, "get_params", None)):
             yield from self.parts([type(value), value.get_params(deep=False)])
-        elif callable(value) and hasattr(value, "__qualname__") and hasattr(value, "__module__"):
+        elif callable(value) and hasattr(value, "__wrapped__"):
+            # A cache around a function, for example.
+            yield from self.parts([type(value), value.__wrapped__])
+        elif callable(value) and hasattr(value, "__qualname__") and _is_installed(str(value.__module__)):
             # Compiled: it has a name and no code.
             yield _name(value)
         else:

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from agents.base import Interface
+from agents.checked_numbers import require_share
 from agents.continuous_exploration import ContinuousExploration, ContinuousExplorationConfig
 from agents.networks import require_layers
 from agents.off_policy import OffPolicyAgent
-from agents.off_policy_settings import OffPolicyConfig, require_share
+from agents.off_policy_settings import OffPolicyConfig
 from agents.replay import Transitions
 from agents.schedules import ConstantSchedule
 from agents.trial_summary import TrialSummary

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from agents.base import Interface
+from agents.checked_numbers import require_share
 from agents.networks import ValueNetwork
-from agents.off_policy_settings import require_share
 from agents.replay import Transitions
 from agents.value_learning import ValueAgent, ValueConfig
 from hpo_gym.mdp.observations import Observation

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 
 import torch
 
+from agents.checked_numbers import require_numbers
 from agents.exploration import EnsembleUCB, EpsilonGreedy, Exploration, NoisyValues, Softmax, Thompson
 from agents.schedules import Schedule, make_schedule
 from agents.visit_counts import CountUCB
@@ -93,12 +94,11 @@ class ExplorationConfig:
         for name in ("epsilon_start", "epsilon_end"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise InvalidSettingError(f"{name}={getattr(self, name)!r} must lie in [0, 1]: it is a probability.")
-        for name in ("temperature_start", "temperature_end", "spread_start", "spread_end", "noise_scale"):
-            if not 0.0 < getattr(self, name) < float("inf"):
-                raise InvalidSettingError(f"{name}={getattr(self, name)!r} must be greater than 0, and finite.")
-        for name in ("bonus_start", "bonus_end", "count_bonus_start", "count_bonus_end", "prior_scale"):
-            if not 0.0 <= getattr(self, name) < float("inf"):
-                raise InvalidSettingError(f"{name}={getattr(self, name)!r} must not be negative, and finite.")
+        require_numbers(
+            self,
+            positive=("temperature_start", "temperature_end", "spread_start", "spread_end", "noise_scale"),
+            not_negative=("bonus_start", "bonus_end", "count_bonus_start", "count_bonus_end", "prior_scale"),
+        )
         if "schedule" in own:
             self.scheduled(1)
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from agents.base import Callback, Interface
+from agents.checked_numbers import require_share
 from agents.episode_states import CompactStates, EpisodeStates
 from agents.grid_actions import GridActions
 from agents.networks import require_layers
-from agents.off_policy_settings import require_share
 from agents.recurrent import RecurrentValueNetwork
 from agents.replay import Transitions
 from agents.value_learning import ValueAgent, ValueConfig

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agents.checked_numbers import require_numbers
 from hpo_gym.errors import InvalidSettingError, require_effect, require_integer
 
-__all__ = ["OffPolicyConfig", "require_share", "require_update"]
+__all__ = ["OffPolicyConfig", "require_update"]
 
 
 @dataclass(frozen=True)
@@ -51,19 +52,25 @@ class OffPolicyConfig:
     save_buffer: bool = True
 
     def __post_init__(self) -> None:
-        counts = ("total_steps", "buffer_size", "batch_size", "transitions_per_update", "multi_step", "target_interval")
-        for name in counts:
-            require_integer(name, getattr(self, name), 1)
+        require_numbers(
+            self,
+            counts=(
+                "total_steps",
+                "buffer_size",
+                "batch_size",
+                "transitions_per_update",
+                "multi_step",
+                "target_interval",
+            ),
+            positive=("learning_rate",),
+            shares=("discount", "priority_exponent", "priority_correction"),
+            not_negative=("weight_decay",),
+        )
         require_integer("learning_starts", self.learning_starts, 0)
         require_update(self.total_steps, self.learning_starts, "transitions_per_update", self.transitions_per_update)
-        if not 0.0 < self.learning_rate < float("inf"):
-            raise InvalidSettingError(f"learning_rate={self.learning_rate!r} must be greater than 0, and finite.")
+        # Infinite: gradients are not scaled.
         if not self.max_gradient_norm > 0.0:
             raise InvalidSettingError(f"max_gradient_norm={self.max_gradient_norm!r} must be greater than 0.")
-        if not 0.0 <= self.weight_decay < float("inf"):
-            raise InvalidSettingError(f"weight_decay={self.weight_decay!r} must not be negative, and finite.")
-        for name in ("discount", "priority_exponent", "priority_correction"):
-            require_share(name, getattr(self, name))
         if not 0.0 < self.target_rate <= 1.0:
             raise InvalidSettingError(f"target_rate={self.target_rate!r} must lie in (0, 1].")
         if self.priority_exponent == 0.0:
@@ -90,13 +97,3 @@ def require_update(total_steps: int, learning_starts: int, name: str, every: int
             f"learning_starts={learning_starts!r} and {name}={every!r} transitions: nothing would be learned. Set "
             f"agent.total_steps to {first} or more, or agent.learning_starts to less."
         )
-
-
-def require_share(name: str, value: float) -> None:
-    """Refuse a value outside ``[0, 1]``.
-
-    Raises:
-        InvalidSettingError: Naming it.
-    """
-    if not 0.0 <= value <= 1.0:
-        raise InvalidSettingError(f"{name}={value!r} must lie in [0, 1].")

@@ -206,9 +206,7 @@ class Participants:
         """Return the setting of train.py that names the source of the tasks, where that is not the default one."""
         source = self._field.suite.spec.source
         name = next((name for name in ENVIRONMENTS if resolved(preset(name))["source"] == source), None)
-        if name is None or resolved(EnvironmentConfig())["source"] == source:
-            return ""
-        return f"env={name} "
+        return "" if name is None or preset(name) == EnvironmentConfig() else f"env={name} "
 
     def _learned(self, name: str, runs: Sequence[TrainedAgent]) -> list[AnyContender]:
         if name in self._settings:

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from agents.base import Callback, Interface
+from agents.checked_numbers import require_numbers, require_share
 from agents.greedy_portfolio import greedy_portfolio
 from agents.local_search import Neighbourhood, require_step
 from agents.networks import ValueNetwork
-from agents.off_policy_settings import require_share
 from agents.populations import Trials
 from agents.problem import Problem, TrainingTasks
 from agents.replay import Transitions
@@ -79,8 +79,7 @@ class PortfolioQConfig(ValueConfig):
         require_integer("drawn", self.drawn, self.candidates, "the candidates are chosen from them")
         require_integer("ahead", self.ahead, 1)
         require_share("score_dropout", self.score_dropout)
-        if not 0.0 <= self.score_noise < float("inf"):
-            raise InvalidSettingError(f"score_noise={self.score_noise!r} must not be negative, and finite.")
+        require_numbers(self, not_negative=("score_noise",))
         if self.score_dropout == 1.0:
             require_effect(self, ("score_noise",), "score_dropout=1", "Set agent.score_dropout below 1")
         if self.ahead > self.candidates:

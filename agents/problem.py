@@ -12,7 +12,7 @@ from hpo_gym.errors import InvalidSettingError
 from hpo_gym.mdp.actions import FULL_FIDELITY
 from hpo_gym.sources.slow_work import telling_progress
 from hpo_gym.spaces import SearchSpace
-from hpo_gym.tasks.suite import TaskSuite
+from hpo_gym.tasks.suite import KnownRange, TaskSuite
 
 __all__ = ["Problem", "TrainingTasks"]
 
@@ -38,9 +38,11 @@ class TrainingTasks:
         if not suite.measured:
             suite.require_range()
         self._suite, self._tasks = suite, tasks
-        # Best and worst score of every task, float32 [N] each.
         known = suite.known_range
-        self._range = None if known is None else (known.best[tasks], known.worst[tasks])
+        self._range = None
+        if known is not None:
+            mine = (known.worst[tasks], known.median[tasks], known.best[tasks], known.best_u[tasks])
+            self._range = KnownRange(*mine, known.method)
         #: Evaluations made so far.
         self.evaluations = 0
 
@@ -58,7 +60,7 @@ class TrainingTasks:
         """
         if self._range is None:
             raise InvalidSettingError("The range of scores is not known before training tasks were asked for a regret.")
-        return (self._range[0] - self._range[1]).double()
+        return (self._range.best - self._range.worst).double()
 
     @torch.no_grad()
     def regret(self, u: Tensor) -> Tensor:
@@ -77,15 +79,11 @@ class TrainingTasks:
         repeated = u.repeat_interleave(count, 0)
         score = self._evaluated(task, repeated) * suite.space.legal(repeated)
         self.evaluations += count * points
-        if suite.known_range is not None:
-            return suite.regret(task, score).view(points, count).double()
         found = score.view(points, count)
         if self._range is None:
-            self._range = (found.amax(0), found.amin(0))
-        best, worst = self._range
-        width = best - worst
-        # Where all score alike there is nothing to regret.
-        return ((best - found) * torch.where(width > 0.0, 1.0 / width, 0.0)).double()
+            best, at = found.max(0)
+            self._range = KnownRange(found.amin(0), found.median(0).values, best, u[at], "what was asked for first")
+        return ((self._range.best - found) * self._range.inverse_range).double()
 
     def _evaluated(self, task: Tensor, u: Tensor) -> Tensor:
         """Return scores, and tell how long it takes where models are really trained."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from agents.stable_baselines import require_numbers
+from agents.checked_numbers import require_numbers
 from agents.stable_baselines_on_policy import OnPolicyAgent, OnPolicyConfig
 from hpo_gym.errors import InvalidSettingError, require_integer
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from agents.stable_baselines import require_numbers
+from agents.checked_numbers import require_numbers
 from agents.stable_baselines_off_policy import EpsilonGreedyAgent, EpsilonGreedyConfig
 
 __all__ = ["SB3QRDQN", "SB3QRDQNConfig"]

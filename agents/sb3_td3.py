@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from agents.stable_baselines import require_numbers
+from agents.checked_numbers import require_numbers
 from agents.stable_baselines_off_policy import OffPolicyAgent, OffPolicyConfig
 from hpo_gym.errors import require_effect
 from hpo_gym.mdp.observations import Observation

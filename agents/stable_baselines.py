@@ -6,9 +6,8 @@ SB3's own ``learn`` and ``save`` is listed in ``docs/agents/stable_baselines.md`
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,7 +18,7 @@ from agents.base import Callback, Interface, TrainableAgent
 from agents.global_streams import GlobalStreams
 from agents.networks import seeded
 from hpo_gym.envs import HPOVectorEnv
-from hpo_gym.errors import InvalidSettingError, require_integer
+from hpo_gym.errors import InvalidSettingError
 from hpo_gym.integrations.sb3 import require_sb3
 from hpo_gym.mdp.observations import Observation
 from hpo_gym.seeding import stream_seed
@@ -27,7 +26,6 @@ from hpo_gym.seeding import stream_seed
 __all__ = [
     "StableBaselinesAgent",
     "check_network",
-    "require_numbers",
 ]
 
 
@@ -211,39 +209,6 @@ class StableBaselinesAgent(TrainableAgent):
         self.model.logger.name_to_value.update(saved["logs"])
         self._streams.load_state_dict(saved["streams"])
         self._saved_memory, self._buffer = saved["memory"], None
-
-
-def require_numbers(
-    config: Any,
-    counts: Iterable[str] = (),
-    positive: Iterable[str] = (),
-    shares: Iterable[str] = (),
-    not_negative: Iterable[str] = (),
-) -> None:
-    """Refuse impossible numbers of a configuration.
-
-    Args:
-        config: The configuration.
-        counts: Names of fields that must be integers of at least 1.
-        positive: Fields that must be greater than 0, and finite.
-        shares: Fields that must lie in ``[0, 1]``.
-        not_negative: Fields that must be at least 0, and finite.
-
-    Raises:
-        InvalidSettingError: Naming the field, its value and what is allowed.
-    """
-    for name in counts:
-        require_integer(name, getattr(config, name), 1)
-    rules = (
-        (positive, lambda value: 0.0 < value < math.inf, "must be greater than 0, and finite"),
-        (shares, lambda value: 0.0 <= value <= 1.0, "must lie in [0, 1]"),
-        (not_negative, lambda value: 0.0 <= value < math.inf, "must not be negative, and finite"),
-    )
-    for names, holds, says in rules:
-        for name in names:
-            value = getattr(config, name)
-            if not holds(value):
-                raise InvalidSettingError(f"{name}={value!r} {says}.")
 
 
 def check_network(net_arch: tuple[int, ...]) -> None:

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from agents.base import Interface
+from agents.checked_numbers import require_numbers
 from agents.exploration import Decision, EpsilonGreedy
 from agents.off_policy_settings import require_update
 from agents.schedules import ConstantSchedule
-from agents.stable_baselines import StableBaselinesAgent, check_network, require_numbers
+from agents.stable_baselines import StableBaselinesAgent, check_network
 from hpo_gym.errors import InvalidSettingError, require_integer
 from hpo_gym.mdp.observations import Observation
 

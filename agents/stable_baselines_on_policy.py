@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from agents.base import Interface
+from agents.checked_numbers import require_numbers
 from agents.exploration import draw_by
-from agents.stable_baselines import StableBaselinesAgent, check_network, require_numbers
+from agents.stable_baselines import StableBaselinesAgent, check_network
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError, require_effect
 from hpo_gym.mdp.observations import Observation

@@ -24,7 +24,7 @@ __all__ = [
     "require_effect",
     "require_integer",
     "require_names",
-    "require_share",
+    "require_number",
     "unknown_name",
 ]
 
@@ -120,20 +120,20 @@ def require_effect(config: Any, names: Collection[str], cause: str, remedy: str)
             raise InvalidSettingError(f"{part.name}={value!r} has no effect with {cause}. {remedy}, or leave it out.")
 
 
-def require_share(name: str, value: object, allowed: str, holds: Callable[[float], bool]) -> None:
-    """Refuse a share that is no number (``True`` is none), or outside of what is allowed.
+def require_number(name: str, value: object, says: str, holds: Callable[[float], bool]) -> None:
+    """Refuse a setting that is no number (``True`` is none), or not one that is allowed.
 
     Args:
         name: Of the setting.
         value: What was given.
-        allowed: What is allowed, for the message, e.g. ``(0, 1]: a share of the rows``.
+        says: What is allowed, for the message, e.g. ``must lie in (0, 1]``.
         holds: Whether a number is allowed.
 
     Raises:
         InvalidSettingError: Naming the setting, its value and what is allowed.
     """
     if not isinstance(value, int | float) or isinstance(value, bool) or not holds(value):
-        raise InvalidSettingError(f"{name}={value!r} must lie in {allowed}.")
+        raise InvalidSettingError(f"{name}={value!r} {says}.")
 
 
 def require_integer(name: str, value: object, least: int, why: str = "") -> None:

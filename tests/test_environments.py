@@ -9,6 +9,7 @@ from typing import Any
 
 import gymnasium as gym
 import pytest
+from made_environments import scalar_maker, vector_maker
 
 import hpo_gym
 from hpo_gym.envs import HPOVectorEnv
@@ -51,8 +52,7 @@ def available(
 class TestRegistered(EnvCase):
     @pytest.fixture
     def make_env(self, available: tuple[str, dict[str, Any]]) -> Callable[..., gym.Env[Any, Any]]:
-        name, settings = available
-        return lambda **overrides: gym.make(name, **(settings | overrides))
+        return scalar_maker(*available)
 
     @pytest.mark.parametrize("variant", DRAWN.values(), ids=DRAWN, indirect=True)
     def test_render(self, make_env: Callable[..., gym.Env[Any, Any]]) -> None:
@@ -65,16 +65,8 @@ class TestVector(VectorEnvCase):
 
     @pytest.fixture
     def make_env(self, available: tuple[str, dict[str, Any]]) -> Callable[..., gym.Env[Any, Any]]:
-        name, settings = available
-        return lambda **overrides: gym.make(name, **(settings | overrides))
+        return scalar_maker(*available)
 
     @pytest.fixture
     def make_vector_env(self, available: tuple[str, dict[str, Any]]) -> Callable[..., HPOVectorEnv]:
-        name, settings = available
-
-        def make(num_envs: int, **overrides: Any) -> HPOVectorEnv:
-            inner: Any = gym.make_vec(name, num_envs=num_envs, **(settings | overrides)).unwrapped
-            assert isinstance(inner, HPOVectorEnv)
-            return inner
-
-        return make
+        return vector_maker(*available)

@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium as gym
 import pytest
 import torch
+from made_environments import scalar_maker, vector_maker
 from scipy.stats import spearmanr
 
 from hpo_gym.envs import HPOVectorEnv
@@ -50,8 +51,7 @@ DRAWN = pytest.mark.parametrize(
 class TestScalar(EnvCase):
     @pytest.fixture
     def make_env(self, variant: tuple[str, dict[str, Any]]) -> Callable[..., gym.Env[Any, Any]]:
-        name, settings = variant
-        return lambda **overrides: gym.make(name, **(settings | overrides))
+        return scalar_maker(*variant)
 
     @DRAWN
     def test_render(self, make_env: Callable[..., gym.Env[Any, Any]]) -> None:
@@ -61,19 +61,11 @@ class TestScalar(EnvCase):
 class TestVector(VectorEnvCase):
     @pytest.fixture
     def make_env(self, variant: tuple[str, dict[str, Any]]) -> Callable[..., gym.Env[Any, Any]]:
-        name, settings = variant
-        return lambda **overrides: gym.make(name, **(settings | overrides))
+        return scalar_maker(*variant)
 
     @pytest.fixture
     def make_vector_env(self, variant: tuple[str, dict[str, Any]]) -> Callable[..., HPOVectorEnv]:
-        name, settings = variant
-
-        def make(num_envs: int, **overrides: Any) -> HPOVectorEnv:
-            inner: Any = gym.make_vec(name, num_envs=num_envs, **(settings | overrides)).unwrapped
-            assert isinstance(inner, HPOVectorEnv)
-            return inner
-
-        return make
+        return vector_maker(*variant)
 
     @DRAWN
     def test_render(self, make_vector_env: Callable[..., HPOVectorEnv]) -> None:

@@ -157,7 +157,7 @@ class EpisodeEngine:
                 )
         elif "task" in options:
             named = options["task"]
-            refs = [named] if isinstance(named, str | TaskRef) else list(_task_list(named))
+            refs = [named] if isinstance(named, str | TaskRef) else _task_list(named)
             task = torch.tensor([self.suite.position(ref) for ref in refs], device=self.device)
         else:
             pick = torch.randint(len(self.tasks), (batch,), generator=draws, device=self.device)
@@ -317,13 +317,11 @@ def _episode_settings(settings: Mapping[str, Any]) -> EpisodeSettings:
 
 
 def _task_list(named: Any) -> Sequence[str | TaskRef]:
-    if isinstance(named, bool | int | float | np.integer) or not hasattr(named, "__iter__"):
-        raise InvalidSettingError(_BARE.format(named))
-    each = list(named)
-    for one in each:
-        if not isinstance(one, str | TaskRef):
-            raise InvalidSettingError(_BARE.format(one))
-    return each
+    refs = list(named) if hasattr(named, "__iter__") else [named]
+    for each in refs:
+        if not isinstance(each, str | TaskRef):
+            raise InvalidSettingError(_BARE.format(each))
+    return refs
 
 
 def _given(

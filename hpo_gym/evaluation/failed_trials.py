@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from hpo_gym.errors import InvalidSettingError
 from hpo_gym.evaluation.records import RecordTable
 from hpo_gym.live.measurement import STATUSES
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Ended", "trials_by_status"]
 
@@ -34,20 +38,19 @@ def trials_by_status(records: RecordTable) -> dict[str, Ended]:
         InvalidSettingError: If no trial of a task ended well: then all regrets of the task would be 0.
     """
     frame = records.frame
-    failed = frame["status"].isin(list(_FAILURES))
-    keys = [frame[name] for name in ("source", "space", "task")]
-    hopeless = failed.groupby(keys, observed=True).all()
-    if hopeless.any():
-        source, space, task = hopeless.index[hopeless.argmax()]
-        why = frame["status"].map(_FAILURES)[(frame["task"] == task) & (frame["space"] == space)].value_counts()
-        told = ", ".join(f"{count} {name}" for name, count in why.items())
-        raise InvalidSettingError(
-            f"Every training on {source}:{space} {task} failed ({told}), so that there is nothing to compare. The "
-            "warnings above say why the first ones did; seconds and memory of a training are env.source_options."
-        )
-    counted = frame[failed].groupby(["agent", "status"], observed=True).size()
-    found = {}
-    for agent, count in frame["agent"].value_counts().items():
-        mine = counted[agent] if agent in counted.index.get_level_values(0) else {}
-        found[str(agent)] = Ended(int(count), {_FAILURES[int(status)]: int(many) for status, many in mine.items()})
-    return found
+    how = frame["status"].map(_FAILURES)
+    for (source, space, task), mine in how.groupby(
+        [frame[name] for name in ("source", "space", "task")], observed=True
+    ):
+        if mine.notna().all():
+            told = ", ".join(f"{count} {name}" for name, count in _counts(mine).items())
+            raise InvalidSettingError(
+                f"Every training on {source}:{space} {task} failed ({told}), so that there is nothing to "
+                "compare. The warnings above say why the first ones did; seconds and memory of a training are "
+                "env.source_options."
+            )
+    return {str(agent): Ended(len(mine), _counts(mine)) for agent, mine in how.groupby(frame["agent"], observed=True)}
+
+
+def _counts(how: pd.Series) -> dict[str, int]:
+    return {str(name): int(count) for name, count in how.value_counts().items()}

@@ -41,7 +41,6 @@ LEAST_REGRET = 1e-6
 TIE_TOLERANCE = 1e-6
 
 # Sums of the same numbers in another order differ by less.
-_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from hpo_gym.errors import InvalidSettingError, require_integer, require_names, require_share, unknown_name
+from hpo_gym.errors import InvalidSettingError, require_integer, require_names, require_number, unknown_name
 from hpo_gym.live.datasets import DataSource, load_table
 from hpo_gym.live.libraries import require_library
 from hpo_gym.live.models import Fit, find_family
@@ -95,8 +95,8 @@ class LiveObjective:
             raise InvalidSettingError(
                 f"{self._model_name} is not trained in iterations: leave iterations=None and use fidelity='subsample'."
             )
-        allowed = "(0, 1]: a share of the training rows"
-        require_share("subsample", self.subsample, allowed, lambda share: 0.0 < share <= 1.0)
+        says = "must lie in (0, 1]: a share of the training rows"
+        require_number("subsample", self.subsample, says, lambda share: 0.0 < share <= 1.0)
         if not isinstance(self.validation, Validation):
             raise InvalidSettingError(
                 f"validation={self.validation!r} must be a Validation, e.g. Validation('cross-validation')."

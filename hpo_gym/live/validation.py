@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from hpo_gym.errors import InvalidSettingError, require_integer, require_share, unknown_name
+from hpo_gym.errors import InvalidSettingError, require_integer, require_number, unknown_name
 from hpo_gym.live.table import Table
 from hpo_gym.seeding import numpy_generator, stream_seed
 
@@ -53,9 +53,10 @@ class Validation:
     def __post_init__(self) -> None:
         if self.method not in get_args(Method):
             raise unknown_name("validation method", self.method, get_args(Method))
-        allowed = "(0, 1), e.g. 0.33: the part of the rows that is validated on"
-        require_share("share", self.share, allowed, lambda share: 0.0 < share < 1.0)
-        require_share("test_share", self.test_share, "[0, 1); 0 means no test rows", lambda share: 0.0 <= share < 1.0)
+        says = "must lie in (0, 1), e.g. 0.33: the part of the rows that is validated on"
+        require_number("share", self.share, says, lambda share: 0.0 < share < 1.0)
+        says = "must lie in [0, 1); 0 means no test rows"
+        require_number("test_share", self.test_share, says, lambda share: 0.0 <= share < 1.0)
         require_integer("folds", self.folds, 2)
         for name in ("repeat", "fold", "seed"):
             require_integer(name, getattr(self, name), 0)

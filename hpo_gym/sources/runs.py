@@ -126,7 +126,8 @@ def load_runs(
     _check_openml(tasks, task_column)
     declared = _metrics(table, minimize, ranges or {})
     main = metric or metrics[0]
-    _check_clipped(table, declared, main, ranges or {})
+    if ranges and main in ranges:
+        _check_clipped(table, declared[table.metrics.index(main)])
     if chosen == "fit":
         settings = settings or RunFitSettings.for_rows(len(table.task))
         key = _key(path, roles, [main, minimize, ranges, log, rename], settings)
@@ -186,19 +187,18 @@ def _metrics(table: RunTable, minimize: Sequence[str], ranges: Mapping[str, tupl
     return tuple(declared)
 
 
-def _check_clipped(table: RunTable, declared: Sequence[Metric], main: str, ranges: Mapping[str, Any]) -> None:
-    """Refuse a range of the metric to optimise that makes all scores of a task equal, which its values are not."""
-    column = table.metrics.index(main)
-    values, metric = table.values[:, column], declared[column]
+def _check_clipped(table: RunTable, metric: Metric) -> None:
+    """Refuse a given range of a metric that makes all scores of a task equal, which its values are not."""
+    values = table.values[:, table.metrics.index(metric.name)]
     for index, identity in enumerate(table.task_ids):
         mine = values[table.task == index]
         clipped = mine.clamp(metric.lower, metric.upper)
         if bool(mine.min() < mine.max()) and bool(clipped.min() == clipped.max()):
             low, high = float(values.min()), float(values.max())
             raise InvalidSettingError(
-                f"ranges={{{main!r}: {tuple(ranges[main])!r}}} leaves one single score of task {identity!r}: values "
-                f"are clipped to it, and those of the column lie in [{low:g}, {high:g}]. Give a range that holds "
-                "them, or leave it out."
+                f"ranges={{{metric.name!r}: {(metric.lower, metric.upper)!r}}} leaves one single score of task "
+                f"{identity!r}: values are clipped to it, and those of the column lie in "
+                f"[{low:g}, {high:g}]. Give a range that holds them, or leave it out."
             )
 
 

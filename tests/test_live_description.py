@@ -47,6 +47,8 @@ def defined(tmp_path: Path, monkeypatch: Any, name: str = "mine", factor: int = 
     (tmp_path / f"{name}.py").write_text(MODULE.format(**filled))
     (tmp_path / "mine_helper.py").write_text(f"def scaled(rows):\n    return rows * {factor}\n")
     monkeypatch.syspath_prepend(str(tmp_path))
+    # Compiled files are told apart by second and size: a change of one digit would not be seen.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     for module in (name, "mine_helper"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     return __import__(name).Mine

@@ -2,8 +2,9 @@
 
 The protocol ``grpoformer-36``: every evaluation trains a model. ``--budgets equal`` gives all methods as many
 evaluations; ``--budgets paper`` what the released code spends, 4,008 on GRPOformer and 500 on the others, and adds
-random search with 4,008. It may be stopped at any time and goes on where it stopped. ``--page`` plays nothing and only
-writes ``docs/studies/grpoformer-36.md`` anew from ``docs/studies/data``.
+random search with 4,008. It may be stopped at any time and goes on where it stopped. Datasets may be played one after
+another (``--datasets``): what was played before stays. ``--page`` plays nothing and only writes
+``docs/studies/grpoformer-36.md`` anew from ``docs/studies/data``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from agents.progress import EvaluationDisplay, make_console
 from agents.study import kept_results, with_other_rows, write_results
 from agents.study_command import add_workers, study_parser, with_exit_status
 from agents.versions import versions
-from hpo_gym.errors import require_names
+from hpo_gym.errors import InvalidSettingError, require_names
 from hpo_gym.evaluation import CellStore
 from hpo_gym.evaluation.protocols import find_protocol
 from hpo_gym.sources.grpoformer import DATASET_SETS, missing_families
@@ -33,7 +34,7 @@ from hpo_gym.sources.grpoformer import DATASET_SETS, missing_families
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["made_with", "main", "merged", "play"]
+__all__ = ["made_with", "main", "merged", "play", "require_combinable"]
 
 # The cheapest first: whoever stops the command early has most families.
 _FAMILIES = ("svm", "lr", "rf", "xgb", "histgb", "nn")
@@ -100,13 +101,41 @@ def made_with() -> dict[str, Any]:
     return {"versions": versions(), "libraries": {name: str(import_module(name).__version__) for name in libraries}}
 
 
+def require_combinable(
+    folder: Path, budgets: str, family: str, who: Sequence[Entry], seeds: int, datasets: Sequence[str]
+) -> None:
+    """Refuse to play what could not stand beside the kept rows of a family: only the same can be averaged.
+
+    Raises:
+        InvalidSettingError: If kept rows of other datasets have other methods, budgets or repetitions, or some of the
+            datasets were played together with others.
+    """
+    key, wanted = f"{budgets}/{family}", {each.method: each.evaluations for each in who}
+    for kept in kept_results(folder, NAME, COMMAND)[1].get("played", {}).get(key, []):
+        named = " ".join(kept["datasets"])
+        if set(kept["datasets"]) <= set(datasets):
+            continue
+        if shared := sorted(set(kept["datasets"]) & set(datasets)):
+            raise InvalidSettingError(
+                f"{key}: {shared[0]} was played together with others, which decides what is drawn. Play all of them "
+                f"(--datasets {named}), or none."
+            )
+        if kept["seeds"] != seeds or kept["evaluations"] != wanted:
+            raise InvalidSettingError(
+                f"{key}: {named} was played with seeds={kept['seeds']} and {kept['evaluations']}, and now it is "
+                f"seeds={seeds} and {wanted}: only the same can be averaged. Give the same, or play those again, too."
+            )
+
+
 def merged(
     folder: Path, new: pd.DataFrame, budgets: str, family: str, facts: Mapping[str, Any]
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Return the rows and facts of a study's folder with those of one family and comparison replaced."""
-    rows = with_other_rows(new, folder, NAME, COMMAND, keys=("budgets", "space"))
+    """Return the rows and facts of a study's folder with those of some scenarios of one family replaced."""
+    rows = with_other_rows(new, folder, NAME, COMMAND, keys=("budgets", "space", "task"))
     played = kept_results(folder, NAME, COMMAND)[1].get("played", {})
-    return rows, {"played": {**played, f"{budgets}/{family}": dict(facts)}}
+    key = f"{budgets}/{family}"
+    others = [kept for kept in played.get(key, []) if not set(kept["datasets"]) <= set(facts["datasets"])]
+    return rows, {"played": {**played, key: [*others, dict(facts)]}}
 
 
 @with_exit_status
@@ -122,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         nargs="+",
         metavar="NAME",
         default=["bundled"],
-        help="bundled; openml: OpenML's tasks, as far as to be had; or names, e.g. sklearn:digits",
+        help="bundled; openml: OpenML's tasks, as far as to be had; or names, e.g. sklearn:digits, beside those played",
     )
     parser.add_argument("--seconds", type=float, default=120.0, help="most wall time of a training (default: 120)")
     add_workers(parser, "train or play")
@@ -143,11 +172,13 @@ def _play_all(chosen: argparse.Namespace) -> None:
         print(f"left out: {reason}", flush=True)
     a_set = len(chosen.datasets) == 1 and chosen.datasets[0] in DATASET_SETS
     named = chosen.datasets[0] if a_set else chosen.datasets
+    names = DATASET_SETS[chosen.datasets[0]] if a_set else chosen.datasets
     options = {"datasets": named, "workers": chosen.workers, "seconds": chosen.seconds}
     wanted = chosen.evaluations or find_protocol(PROTOCOL).budget
     for budgets in chosen.budgets:
         who = entries(budgets, wanted, chosen.agents)
         for family in (name for name in chosen.families if name not in missing):
+            require_combinable(folder, budgets, family, who, chosen.seeds, names)
             print(f"{budgets} budgets: {family}", flush=True)
             rows, facts = play(
                 family, budgets, who, chosen.seeds, chosen.output, options=options, workers=chosen.workers

@@ -17,6 +17,7 @@ from hpo_gym.evaluation.protocols import find_protocol
 from hpo_gym.evaluation.published import GRPOFORMER_36
 from hpo_gym.evaluation.scenario_scores import ends_of_episodes, scenario_scores
 from hpo_gym.evaluation.style import p_value_text, plural, verdict_text
+from hpo_gym.live.datasets import data_source
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -204,15 +205,21 @@ def _cost(frame: pd.DataFrame) -> str:
 def _ran(frame: pd.DataFrame, facts: dict[str, Any]) -> str:
     rows = []
     ends = frame[frame["trial"] == frame["evaluations"]]
-    for key, each in sorted(facts["played"].items()):
+    for key, each in _played(facts):
         budgets, family = key.split("/")
-        mine = ends[(ends["budgets"] == budgets) & (ends["space"] == family)]
+        tasks = [str(data_source(name).task_ref) for name in each["datasets"]]
+        mine = ends[(ends["budgets"] == budgets) & (ends["space"] == family) & ends["task"].isin(tasks)]
         spent = ", ".join(f"`{name}` {count:,}" for name, count in sorted(each["evaluations"].items()))
         minutes = (mine["seconds"].sum() + mine["agent_seconds"].sum()) / 60.0
         datasets = ", ".join(name.removeprefix("sklearn:") for name in each["datasets"])
         rows.append([budgets, family, datasets, each["seeds"], spent, f"{minutes:.1f}"])
-    header = ["budgets", "family", "datasets", "seeds", "evaluations a scenario", "minutes"]
+    header = ["budgets", "family", "datasets, at once", "seeds", "evaluations a scenario", "minutes"]
     return markdown_table(header, rows, (0, 1, 2, 4))
+
+
+def _played(facts: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Return what was played at once: ``<budgets>/<family>`` and its facts, in order."""
+    return [(key, each) for key, groups in sorted(facts["played"].items()) for each in groups]
 
 
 def _left(frame: pd.DataFrame, facts: dict[str, Any]) -> str:
@@ -226,7 +233,9 @@ def _left(frame: pd.DataFrame, facts: dict[str, Any]) -> str:
             lines.append(f"* {budgets} budgets: not played are {', '.join(left)}.")
     lines += [f"* {reason}" for reason in facts["missing"].values()]
     wanted, scenarios = GRPOFORMER_36.fair_budget, len(GRPOFORMER_36.tasks)
-    for key, each in sorted(facts["played"].items()):
+    for key, groups in sorted(facts["played"].items()):
+        # Of one family all have the same methods, budgets and repetitions.
+        each = groups[0]
         fewer = {name: count for name, count in each["evaluations"].items() if count < wanted}
         if fewer:
             lines.append(f"* {key}: {max(fewer.values()):,} evaluations instead of {wanted:,}.")
@@ -235,9 +244,11 @@ def _left(frame: pd.DataFrame, facts: dict[str, Any]) -> str:
             lines.append(f"* {key}: no {', '.join(f'`{name}`' for name in methods)}.")
         if each["seeds"] < protocol.seeds:
             lines.append(f"* {key}: {plural(each['seeds'], 'seed')} instead of {protocol.seeds}.")
-        if len(each["datasets"]) < scenarios:
-            lines.append(f"* {key}: {plural(len(each['datasets']), 'dataset')} instead of {scenarios}.")
-        lines += [f"* {key}: {name} is left out. {reason}" for name, reason in each["left_out"].items()]
+        datasets = sum(len(group["datasets"]) for group in groups)
+        if datasets < scenarios:
+            lines.append(f"* {key}: {plural(datasets, 'dataset')} instead of {scenarios}.")
+        left_out = {name: reason for group in groups for name, reason in group["left_out"].items()}
+        lines += [f"* {key}: {name} is left out. {reason}" for name, reason in left_out.items()]
     return "\n".join(lines) or "Nothing."
 
 

@@ -173,7 +173,13 @@ def _play_all(chosen: argparse.Namespace) -> None:
     a_set = len(chosen.datasets) == 1 and chosen.datasets[0] in DATASET_SETS
     named = chosen.datasets[0] if a_set else chosen.datasets
     names = DATASET_SETS[chosen.datasets[0]] if a_set else chosen.datasets
-    options = {"datasets": named, "workers": chosen.workers, "seconds": chosen.seconds}
+    options = {
+        "datasets": named,
+        "workers": chosen.workers,
+        "seconds": chosen.seconds,
+        # An episode of 4,008 trainings takes hours: one that was killed trains only what is left of it.
+        "trainings": str(chosen.output / "trainings.sqlite"),
+    }
     wanted = chosen.evaluations or find_protocol(PROTOCOL).budget
     for budgets in chosen.budgets:
         who = entries(budgets, wanted, chosen.agents)

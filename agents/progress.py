@@ -141,6 +141,10 @@ class EvaluationDisplay:
             self._bars[label] = self._progress.add_task(label, total=1.0, start=False)
             self._begun[label] = (now, share)
         bar = self._bars[label]
+        if share < self._progress.tasks[bar].completed:
+            # Another comparison of the same contender, with another budget.
+            self._progress.reset(bar, start=False)
+            self._begun[label] = (now, 0.0)
         if not self._progress.tasks[bar].started and share > self._begun[label][1]:
             # A contender waits for those before it: its time runs from the last that was heard of them.
             self._begun[label] = (self._latest, self._begun[label][1])

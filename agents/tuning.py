@@ -77,6 +77,7 @@ def tune(
     settings: Mapping[str, Any] | None = None,
     executor: ExecutorSettings | None = None,
     output: str | Path | None = None,
+    trainings: str | Path | None = None,
     report: Report | None = None,
 ) -> Tuned:
     """Look for the best hyperparameters of a model on a dataset; every evaluation trains it.
@@ -94,6 +95,8 @@ def tune(
         settings: Of a method that is not trained.
         executor: Where models are trained, and under which limits; ``None``: in worker processes here.
         output: A CSV file for the trials, one line after each training, so that none is lost; it must not exist.
+        trainings: A file where finished trainings are kept, and from where they are taken: the same call after a
+            kill trains only what was not trained before. ``None``: none.
         report: Called after every training; ``None`` prints a line.
 
     Raises:
@@ -115,7 +118,7 @@ def tune(
             "your own is played as an environment: hpo_gym.live.live_suite."
         )
     require_integer("budget", budget, 2, "the first training is that of the start")
-    suite = suite_of([objective], executor=executor)
+    suite = suite_of([objective], executor=executor, trainings=trainings)
     rules: dict[str, Any] = {
         "budget": budget,
         "multi_fidelity": issubclass(agent, MultiFidelityAgent),

@@ -6,6 +6,7 @@ import functools
 import subprocess
 import sys
 import textwrap
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,27 @@ def test_settings_of_estimators_are_seen_however_long_their_text_is() -> None:
 
     assert describe(model(0.1)) == describe(model(0.1)) != describe(model(100.0))
     assert repr(model(0.1)) == repr(model(100.0)), "then this is no test"
+
+
+def test_dataclasses_of_the_user_are_seen_with_their_defaults() -> None:
+    def made(default: Any, factory: Any) -> Any:
+        @dataclass(frozen=True)
+        class Settings:
+            width: float
+            depth: int = default
+            names: tuple[str, ...] = field(default_factory=factory)
+
+            def __call__(self) -> float:
+                return self.width
+
+        return Settings(0.5)
+
+    def other() -> tuple[str, ...]:
+        return ("b",)
+
+    same, again, deeper, elsewhere = made(1, tuple), made(1, tuple), made(2, tuple), made(1, other)
+    assert describe(same) == describe(again) and describe(type(same)) == describe(type(again))
+    assert len({describe(type(each)) for each in (same, deeper, elsewhere)}) == 3
 
 
 def test_objects_of_all_kinds_are_told_apart() -> None:

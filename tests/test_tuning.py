@@ -33,6 +33,19 @@ class BreaksWhenDeep(DecisionTreeClassifier):
         return super().fit(X, y)
 
 
+class LogsItsTrainings(DecisionTreeClassifier):
+    """A tree that writes a sign to a file whenever it is trained."""
+
+    def __init__(self, *, log: str = "", ccp_alpha: float = 0.0, random_state: Any = None) -> None:
+        super().__init__(ccp_alpha=ccp_alpha, random_state=random_state)
+        self.log = log
+
+    def fit(self, X: Any, y: Any) -> LogsItsTrainings:
+        with open(self.log, "a") as file:
+            file.write(".")
+        return super().fit(X, y)
+
+
 def tree(estimator: Any = None, **space: Any) -> LiveObjective:
     X, y = load_iris(return_X_y=True)
     given = ConfigurationSpace(space or {"max_depth": (1, 8), "criterion": ["gini", "entropy"]}, seed=0)
@@ -177,3 +190,21 @@ def test_no_file_is_overwritten(tmp_path):
     with pytest.raises(InvalidSettingError, match="is there already"):
         tune(tree(), "random", budget=3, output=output)
     assert output.read_text() == "mine"
+
+
+def test_a_tuning_that_was_killed_trains_only_what_is_left(tmp_path):
+    X, y = load_iris(return_X_y=True)
+    log = tmp_path / "log.txt"
+    model = objective(LogsItsTrainings(log=str(log)), ConfigurationSpace({"ccp_alpha": (0.0, 0.1)}, seed=0), X, y)
+
+    def killed(row: Any) -> None:
+        if row["trial"] == 3:
+            raise KeyboardInterrupt
+
+    kept = tmp_path / "trainings.sqlite"
+    with pytest.raises(KeyboardInterrupt):
+        tune(model, "random", budget=6, trainings=kept, report=killed)
+    assert len(log.read_text()) == 3
+    found = tune(model, "random", budget=6, trainings=kept, report=quiet)
+    assert len(log.read_text()) == 6 and len(found.trials) == 6
+    assert tune(model, "random", budget=6, trainings=kept, report=quiet).trials.equals(found.trials)

@@ -7,12 +7,13 @@ estimator is shortened by scikit-learn, so that neither will do.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -32,6 +33,8 @@ _OF_CLASSES = {
     "__abstractmethods__",
     "_abc_impl",
 }
+# What a dataclass says of itself is in its fields and in the methods that are made of them.
+_OF_CLASSES |= {"__dataclass_params__", "__match_args__"}
 _OF_CLASSES |= {"__static_attributes__", "__firstlineno__", "__annotate_func__", "__annotations_cache__"}
 
 
@@ -64,7 +67,10 @@ class _Description:
         self._open: list[int] = []
 
     def parts(self, value: Any) -> Iterator[bytes]:
-        if isinstance(value, _PLAIN):
+        if type(value).__module__ == dataclasses.__name__ and not isinstance(value, Field):
+            # Marks of absent defaults, each the only one of its class.
+            yield type(value).__qualname__.encode()
+        elif isinstance(value, _PLAIN):
             yield f"{type(value).__name__}={value!r}".encode()
         elif isinstance(value, type | FunctionType):
             yield _name(value)
@@ -102,6 +108,8 @@ class _Description:
             yield from self.parts(["partial", value.func, value.args, value.keywords])
         elif isinstance(value, MethodType):
             yield from self.parts(["method", value.__func__, value.__self__])
+        elif isinstance(value, Field):
+            yield from self.parts(["field", value.name, value.default, value.default_factory])
         elif isinstance(value, Path):
             yield f"path {value}".encode()
         elif is_dataclass(value):

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from hpo_gym.errors import InvalidSettingError
 
-__all__ = ["EXTRAS", "require_library"]
+__all__ = ["EXTRAS", "model_versions", "require_library"]
 
 #: The extra of this package that installs a module.
 EXTRAS = {"sklearn": "live", "xgboost": "xgboost", "lightgbm": "lightgbm", "openml": "openml"}
+
+# Distributions that models are trained by, as pip names them.
+_TRAINERS = ("numpy", "scipy", "scikit-learn", "torch", "xgboost", "lightgbm")
+
+
+def model_versions() -> dict[str, str]:
+    """Return the versions of the libraries that models are trained by, as far as they are installed."""
+    found = {}
+    for name in _TRAINERS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def require_library(module: str, what: str) -> None:

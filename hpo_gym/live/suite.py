@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,6 +43,7 @@ def live_suite(
     least_share: float = LEAST_SHARE,
     notes: Sequence[str] = (),
     provenance: Mapping[str, Any] | None = None,
+    trainings: str | Path | None = None,
 ) -> TaskSuite:
     """Return a suite whose evaluations are trainings; give it to an environment as ``source``.
 
@@ -62,13 +64,18 @@ def live_suite(
         least_share: Smallest share of a full evaluation, in (0, 1]; 1: no fidelity.
         notes: What a user should know.
         provenance: What the data are, for run folders.
+        trainings: A file where finished trainings are kept, and from where they are taken; ``None``: they are known
+            to this process alone.
 
     Raises:
         InvalidSettingError: For an impossible value, or no task.
         UnknownNameError: If ``metric`` is none of ``metrics``, or for an unknown protocol.
     """
     tasks = tuple(objectives)
-    surrogate = LiveSurrogate(space, list(objectives.values()), metrics, executor, seed=seed, least_share=least_share)
+    trained = list(objectives.values())
+    surrogate = LiveSurrogate(
+        space, trained, metrics, executor, seed=seed, least_share=least_share, trainings=trainings
+    )
     features = torch.zeros(len(tasks), 0)
     if qualities is not None:
         table = torch.as_tensor(qualities, dtype=torch.float64)

@@ -7,6 +7,7 @@ import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError, Future
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +17,7 @@ from hpo_gym.errors import EvaluationFailedError, InvalidSettingError, require_i
 from hpo_gym.live.cache import MeasurementCache, Question
 from hpo_gym.live.description import Undescribed, describe
 from hpo_gym.live.executors import ExecutorSettings, open_executor, pickled
+from hpo_gym.live.libraries import model_versions
 from hpo_gym.live.measurement import Measurement, checked
 from hpo_gym.spaces import SearchSpace, SpaceSpec
 from hpo_gym.spaces.spec import Value
@@ -95,9 +97,13 @@ class LiveSurrogate(MeasuredSurrogate):
         seed: Given to every call, at least 0.
         least_share: Smallest share of a full evaluation that may be asked for, in (0, 1]; 1 for objectives that have
             no fidelity.
+        trainings: A file where finished trainings are kept, and from where they are taken (see
+            :class:`~hpo_gym.live.kept_trainings.KeptTrainings`); ``None``: they are known to this process alone.
 
     Raises:
-        InvalidSettingError: For an impossible value, or an objective that cannot be pickled.
+        InvalidSettingError: For an impossible value, or an objective that cannot be pickled, or that another process
+            could not tell from others where its trainings are to be kept.
+        DataError: If the file cannot be used.
     """
 
     identity: Tensor
@@ -111,6 +117,7 @@ class LiveSurrogate(MeasuredSurrogate):
         *,
         seed: int = 0,
         least_share: float = LEAST_SHARE,
+        trainings: str | Path | None = None,
     ) -> None:
         super().__init__()
         require_integer("seed", seed, 0)
@@ -131,22 +138,35 @@ class LiveSurrogate(MeasuredSurrogate):
         self.seed = seed
         #: The latest failures, the newest last.
         self.failures: deque[Measurement] = deque(maxlen=_KEPT_FAILURES)
-        self.cache = MeasurementCache()
         self._objectives = tuple(pickled(objective) for objective in objectives)
         self._decoder = _Decoder(space.spec)
         self._names = tuple(metric.name for metric in self.metrics)
         self._worst = tuple(metric.upper if metric.minimize else metric.lower for metric in self.metrics)
-        # Results of other objectives, limits or seeds are other results: whoever compares tensors sees it.
-        content = hashlib.sha256(repr((self.metrics, self.executor.limits, seed, least_share)).encode())
+        # Results of other objectives, limits, seeds or libraries are other results: whoever compares tensors sees it.
+        decides = (self.metrics, self.executor.limits, seed, least_share, sorted(model_versions().items()))
+        content = hashlib.sha256(repr(decides).encode())
         #: Whether equal objectives of another process have the same ``identity``.
         self.identity_is_stable = True
+        told = []
         for objective, as_bytes in zip(objectives, self._objectives, strict=True):
             try:
-                content.update(describe(objective))
-            except Undescribed:
+                told.append(describe(objective))
+            except Undescribed as error:
                 # Pickles of equal objects may differ: then nothing is found again, rather than something else.
-                content.update(as_bytes)
+                told.append(as_bytes)
                 self.identity_is_stable = False
+                if trainings is not None:
+                    raise InvalidSettingError(
+                        f"trainings={str(trainings)!r}: another process could not tell this objective from others, "
+                        f"because it holds a {error}. Make it of plain values, arrays, estimators, dataclasses, "
+                        "functions and classes, or leave out trainings."
+                    ) from error
+            content.update(told[-1])
+        file = None if trainings is None else Path(trainings).absolute()
+        # The seed and the share are part of what is asked.
+        common = repr((self.executor.limits, decides[-1], space.spec)).encode()
+        #: What was measured already.
+        self.cache = MeasurementCache(file=file, objectives=[hashlib.sha256(common + each).digest() for each in told])
         self.register_buffer("identity", torch.tensor(list(content.digest()), dtype=torch.uint8), persistent=False)
 
     def measure(self, task: Tensor, u: Tensor, active: Tensor, fidelity: Tensor | None = None) -> Measured:
@@ -204,7 +224,7 @@ class LiveSurrogate(MeasuredSurrogate):
         anew: bool = True,
     ) -> Measurement:
         try:
-            return checked(answer.result() if isinstance(answer, Future) else answer, self._names)
+            found = answer.result() if isinstance(answer, Future) else answer
         except EvaluationFailedError:
             raise
         except Exception as error:  # of whatever cluster: it is told in full
@@ -215,6 +235,8 @@ class LiveSurrogate(MeasuredSurrogate):
                 f"executor={self.executor.kind!r} failed ({type(error).__name__}: {error}). Nothing was measured: see "
                 "to the cluster, or use executor='local'."
             ) from error
+        self.cache.wait_kept(question)
+        return checked(found, self._names)
 
     def _values(self, measurement: Measurement) -> tuple[float, ...]:
         if measurement.status != "ok":

@@ -65,6 +65,7 @@ def load_grpoformer(
     seconds: float = 120.0,
     memory: int = 4096,
     seed: int = 0,
+    trainings: str | None = None,
     openml: Mapping[str, Any] | None = None,
 ) -> TaskSuite:
     """Load the scenarios of one model family; see :func:`hpo_gym.live.grpoformer_objective` for what is trained.
@@ -82,6 +83,8 @@ def load_grpoformer(
         seconds: Most wall time of a training, > 0.
         memory: Most resident memory of a training in megabytes, at least 64.
         seed: Of every training, at least 0.
+        trainings: A file where finished trainings are kept, and from where they are taken: whoever was killed begins
+            again and trains only what was not trained before. ``None``: none.
         openml: Fields of :class:`hpo_gym.live.OpenMLSettings`: which server, and how it is asked.
 
     Raises:
@@ -131,6 +134,7 @@ def load_grpoformer(
         protocol=protocol,
         executor=ExecutorSettings(executor, workers, scheduler, Limits(seconds, memory)),
         seed=seed,
+        trainings=trainings,
         notes=notes,
         provenance={"datasets": [each.data.name for each in objectives], "left_out": left_out},
     )

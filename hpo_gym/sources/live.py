@@ -37,6 +37,7 @@ def load_live(
     seconds: float = 120.0,
     memory: int = 4096,
     seed: int = 0,
+    trainings: str | None = None,
     validation: Mapping[str, Any] | None = None,
     fidelity: str = "auto",
     iterations: int | None = None,
@@ -60,6 +61,8 @@ def load_live(
         seconds: Most wall time of a training, > 0.
         memory: Most resident memory of a training in megabytes, at least 64.
         seed: Of every training, at least 0.
+        trainings: A file where finished trainings are kept, and from where they are taken: whoever was killed begins
+            again and trains only what was not trained before. ``None``: none.
         validation: Fields of :class:`hpo_gym.live.validation.Validation`; ``None``: a holdout, and half of the
             rows for a family of the embedded surfaces, as :func:`hpo_gym.live.embedded_suite.embedded_suite` has it.
         fidelity, iterations, subsample, preprocess: See :class:`hpo_gym.live.live_objective.LiveObjective`.
@@ -80,7 +83,13 @@ def load_live(
     refuse_data_dir("live", data_dir)
     settings = ExecutorSettings(executor, workers, scheduler, Limits(seconds, memory))
     validated = None if validation is None else settings_of(Validation, "validation", validation)
-    common: dict[str, Any] = {"protocol": protocol, "executor": settings, "seed": seed, "notes": (MEASURED,)}
+    common: dict[str, Any] = {
+        "protocol": protocol,
+        "executor": settings,
+        "seed": seed,
+        "trainings": trainings,
+        "notes": (MEASURED,),
+    }
     if space is not None and space in EMBEDDED_FAMILIES:
         own = {"metric": metric, "fidelity": fidelity, "iterations": iterations, "preprocess": preprocess}
         return _embedded(space, own, _names(datasets, False), subsample, validated, common)

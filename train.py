@@ -144,7 +144,8 @@ def _train_network(agent: SPGConfig, values: dict[str, Any], overrides: Override
         raise InvalidSettingError(
             f"agent=spg trains a network on examples and plays no episodes: {', '.join(refused)} would have no effect. "
             "Leave it out; agent.task, agent.epochs and agent.checkpoint_every say what is trained, how long, and how "
-            "often it is saved."
+            "often it is saved. As an agent of a live environment: `python evaluate.py agents=[spg,random] "
+            "env=live_spg`."
         )
     run = SPGRun(agent=agent, **{name: value for name, value in values.items() if name not in _OF_EPISODES})
     return run_spg(dataclasses.replace(run, name=_run_name(run.name, run.label, overrides)))

@@ -146,6 +146,8 @@ class Agent(ABC):
     any_space: ClassVar[bool] = False
     #: Whether :meth:`prepare` learns from training tasks of the same space.
     uses_training_tasks: ClassVar[bool] = False
+    #: Hyperparameters that a search space must have for :meth:`prepare` to accept it.
+    required_hyperparameters: ClassVar[tuple[str, ...]] = ()
     #: Raised whenever the same settings and seed would choose otherwise: what an older one played is not reused.
     version: ClassVar[int] = 1
     #: Distributions whose version decides what it does, as pip names them.

@@ -42,11 +42,15 @@ ENVIRONMENTS = {
     "live": "HPO-Live-v0",
     "live_continuous": "HPO-LiveContinuous-v0",
     "live_multi_fidelity": "HPO-LiveMultiFidelity-v0",
+    "live_spg": "HPO-LiveContinuous-v0",
 }
 
 # Where every evaluation is a training: as many episodes at once as a machine can train models for; and nobody knows
 # the range of scores that a training reward could be divided by.
 _LIVE: dict[str, Any] = {"num_envs": 8, "reward_scale": "none"}
+
+# What is trained where the card has another model.
+_SPACES = {"live_spg": "agents.spg_networks:MLP"}
 
 # Fields that are not keyword arguments of the environment.
 _OWN = ("id", "num_envs")
@@ -104,7 +108,8 @@ class EnvironmentConfig:
 
 def preset(name: str) -> EnvironmentConfig:
     """Return what ``env=<name>`` on the command line means."""
-    return EnvironmentConfig(id=ENVIRONMENTS[name], **(_LIVE if name.startswith("live") else {}))
+    live = _LIVE if name.startswith("live") else {}
+    return EnvironmentConfig(id=ENVIRONMENTS[name], space=_SPACES.get(name), **live)
 
 
 def resolved(config: EnvironmentConfig) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from agents.interruption import Interruption
 from agents.processes import OTHERS, is_first_process, join_processes
 from agents.progress import TrainingDisplay, make_console
 from agents.recorder import Recorder
-from agents.registry import MODEL_TRAININGS, find_agent, find_trainable
+from agents.registry import MODEL_TRAININGS, find_trainable
 from agents.run_folder import RunFolder, one_trainer, resume_command
 from agents.saved_files import SETTINGS, Saved, deciding, fits, require_same_settings
 from agents.validation import Validation
@@ -145,7 +145,11 @@ def _config(folder: RunFolder) -> ExperimentConfig:
     values = folder.config()
     name = values["agent"].get("name") if isinstance(values.get("agent"), Mapping) else None
     if name in MODEL_TRAININGS:
-        find_agent(str(name))  # refuses, and says why
+        raise InvalidSettingError(
+            f"{folder.path} is a network that {name} has trained, and no policy: there is nothing to evaluate. Its "
+            f"errors are in result.json; as an agent it plays live environments: `python evaluate.py "
+            f"agents=[{name},random] env=live_{name}`."
+        )
     try:
         return ExperimentConfig.from_mapping(values)
     except HPOGymError as error:

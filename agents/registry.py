@@ -38,6 +38,7 @@ from agents.sb3_sac import SB3SAC, SB3SACConfig
 from agents.sb3_td3 import SB3TD3, SB3TD3Config
 from agents.sboa import SBOA, SBOAConfig
 from agents.smac import SMAC, SMACConfig
+from agents.spg_search import SPGSearch, SPGSearchConfig
 from agents.spg_settings import SPGConfig
 from agents.tabular_q_learning import TabularQConfig, TabularQLearning
 from agents.tpe import TPE, TPEConfig
@@ -93,12 +94,13 @@ _ALL = (
     RegisteredAgent(Hyperband, HyperbandConfig),
     RegisteredAgent(ASHA, ASHAConfig),
     RegisteredAgent(BOHB, BOHBConfig),
+    RegisteredAgent(SPGSearch, SPGSearchConfig),
 )
 
 AGENTS: dict[str, RegisteredAgent] = {entry.agent.name: entry for entry in _ALL}
 
-#: Configurations of methods that tune a network within its own training, by name. ``train.py`` runs them; they play no
-#: episodes, so that they are no agents and ``evaluate.py`` has nothing to evaluate.
+#: Configurations of methods that tune a network within its own training, by name: what ``train.py`` runs under that
+#: name trains a network and plays no episodes; the agent of that name, of :data:`AGENTS`, plays live environments.
 MODEL_TRAININGS: dict[str, type[Any]] = {"spg": SPGConfig}
 
 
@@ -107,13 +109,7 @@ def find_agent(name: str) -> RegisteredAgent:
 
     Raises:
         UnknownNameError: If there is none, with the closest name.
-        InvalidSettingError: If it is a method that plays no episodes.
     """
-    if name in MODEL_TRAININGS:
-        raise InvalidSettingError(
-            f"agent={name} tunes a network within its own training: it plays no episodes. Train with it, "
-            f"`python train.py agent={name}`; docs/agents/{name}.md says how it compares."
-        )
     if name not in AGENTS:
         raise unknown_name("agent", name, AGENTS)
     return AGENTS[name]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from quick_settings import CHEAP, QUICK
+from spg_suites import bowl_suite
 
 from agents.base import Agent, Interface, TrainableAgent
 from agents.dqn import DQN, DQNConfig
@@ -38,9 +39,10 @@ def bowl_environment(name: str, num_envs: int) -> HPOVectorEnv:
     """Return a bowl whose centre the meta-features tell, with the actions and observations an agent prefers."""
     agent = find_agent(name).agent
     cheap = issubclass(agent, MultiFidelityAgent)
+    tiny = bowl_suite if agent.required_hyperparameters else TINY_SUITES["fidelity" if cheap else "quadratic"]
     return HPOVectorEnv(
         num_envs,
-        source=TINY_SUITES["fidelity" if cheap else "quadratic"](),
+        source=tiny(),
         multi_fidelity=cheap,
         split="all",
         action=agent.action_kinds[0],

@@ -16,6 +16,7 @@ import pytest
 import torch
 from live_suites import EXECUTOR, METRICS, one_column, shared_tiny_suite, tiny_suite
 from quick_settings import CHEAP
+from spg_suites import trained_suite
 
 import hpo_gym
 from agents.base import Interface
@@ -288,7 +289,8 @@ def test_every_method_plays_live_tasks_unchanged(name: str) -> None:
     cheap = issubclass(entry.agent, MultiFidelityAgent)
     rules: dict[str, Any] = {"multi_fidelity": True} if cheap else {}
     kinds = {"action": entry.agent.action_kinds[0], "observation": entry.agent.observation_kinds[0]}
-    env = HPOVectorEnv(1, source=shared_tiny_suite(), split="all", budget=13, **kinds, **rules)
+    suite = trained_suite() if entry.agent.required_hyperparameters else shared_tiny_suite()
+    env = HPOVectorEnv(1, source=suite, split="all", budget=13, **kinds, **rules)
     agent = entry.agent(entry.config(**CHEAP.get(name, {})), Interface.of(env), 0)
     training = None
     if entry.agent.uses_training_tasks:
@@ -297,7 +299,8 @@ def test_every_method_plays_live_tasks_unchanged(name: str) -> None:
     if training is not None:
         assert training.evaluations > 0 and bool((training.span > 0.0).all())
     settings = {"multi_fidelity": True} if cheap else {}
-    records = evaluate(as_contender(agent), env.suite, split="test", seeds=1, budget=13, settings=settings)
+    split = "all" if entry.agent.required_hyperparameters else "test"
+    records = evaluate(as_contender(agent), env.suite, split=split, seeds=1, budget=13, settings=settings)
     assert (records.frame.groupby(["task", "seed"], observed=True)["spent"].max() > 12.0).all()
     assert records.frame["score"].gt(0.5).any() and records.frame["seconds"].gt(0.0).all()
 

@@ -14,7 +14,8 @@ import torch
 from training_runs import REPOSITORY, arguments, surroundings
 
 from agents import spg_study
-from agents.registry import MODEL_TRAININGS, find_agent, trainable_names
+from agents.experiment import load_trained
+from agents.registry import MODEL_TRAININGS, trainable_names
 from agents.spg import SPGSettings
 from agents.spg_run import SPGRun, is_spg_run, load_model, resume_spg, run_spg
 from agents.spg_settings import LOSSES, SPGConfig, TrainingSettings
@@ -142,10 +143,11 @@ def test_a_run_begun_with_other_data_is_not_continued(tmp_path):
         resume_spg(folder.path)
 
 
-def test_spg_is_trained_and_not_evaluated():
+def test_a_trained_network_is_no_policy(tmp_path):
     assert set(MODEL_TRAININGS) == {"spg"} and "spg" not in trainable_names()
-    with pytest.raises(InvalidSettingError, match=r"plays no episodes.*train\.py agent=spg"):
-        find_agent("spg")
+    folder = run_spg(SPGRun(QUICK, runs=str(tmp_path), tensorboard=False), stop_after=1)
+    with pytest.raises(InvalidSettingError, match=r"no policy.*env=live_spg"):
+        load_trained(folder.path)
 
 
 def test_the_command_refuses_what_would_have_no_effect(tmp_path, capsys):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hpo_gym.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from hpo_gym.live.build import grpoformer_objective, objective, preset_objective
+    from hpo_gym.live.build import grpoformer_objective, objective, own_model, preset_objective
     from hpo_gym.live.datasets import DataSource, data_source, load_table, store_arrays
     from hpo_gym.live.executors import ExecutorSettings, close_executors
     from hpo_gym.live.limits import Limits
@@ -39,6 +39,7 @@ __all__ = [
     "live_suite",
     "load_table",
     "objective",
+    "own_model",
     "preset_objective",
     "store_arrays",
     "suite_of",
@@ -54,6 +55,7 @@ _LAZY = {
     "preset_objective": "build",
     "grpoformer_objective": "build",
     "objective": "build",
+    "own_model": "build",
     "load_table": "datasets",
     "data_source": "datasets",
     "Validation": "validation",

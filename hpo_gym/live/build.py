@@ -11,8 +11,8 @@ from hpo_gym.errors import InvalidSettingError, require_names, unknown_name
 from hpo_gym.live.datasets import DataSource, data_source, store_arrays
 from hpo_gym.live.frames import TaskChoice
 from hpo_gym.live.live_objective import LiveObjective
-from hpo_gym.live.presets import GRPOFORMER_FAMILIES
-from hpo_gym.live.user_model import UserModel
+from hpo_gym.live.presets import GRPOFORMER_FAMILIES, TaskType
+from hpo_gym.live.user_model import UserModel, takes_fit
 from hpo_gym.live.validation import Validation, make_splits
 from hpo_gym.spaces import SearchSpace
 from hpo_gym.spaces.spec import SpaceSpec
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
     from numpy.typing import ArrayLike
 
-__all__ = ["grpoformer_objective", "objective", "preset_objective"]
+__all__ = ["grpoformer_objective", "objective", "own_model", "preset_objective"]
 
 
 def preset_objective(family: str, data: str | Path | DataSource, **settings: Any) -> LiveObjective:
@@ -126,19 +126,47 @@ def objective(
         raise InvalidSettingError("X without y: give the targets, or the name of a dataset or the path of a file as X.")
     else:
         data = store_arrays(X, y, name=name or "arrays", task=task, image=image)
-    if iterations is not None and not (isinstance(iterations, tuple | list) and len(iterations) == 2):
-        raise InvalidSettingError(
-            f"iterations={iterations!r} must be a parameter and its value in a full evaluation: ('n_estimators', 100)."
-        )
-    parameter, full = iterations or ("", 0)
-    named = estimator.__name__ if hasattr(estimator, "__name__") else type(estimator).__name__
-    model = UserModel(estimator, _spec(space), named, parameter, full)
+    model = own_model(estimator, space, iterations=iterations)
     _check_settings(settings)
     made = LiveObjective(model, data, (metric,) if isinstance(metric, str) else metric, **settings)
     if data.kind == "table":
         # The data is here: better said now than when it is trained on.
         made.require_fitting()
     return made
+
+
+def own_model(
+    estimator: Any,
+    space: ConfigurationSpace | SearchSpace | SpaceSpec,
+    *,
+    iterations: tuple[str, int] | int | None = None,
+    task: TaskType | None = None,
+    name: str = "",
+) -> UserModel:
+    """Return a user's own estimator with its search space, to be trained on any data.
+
+    In a module of your own it can be named on a command line: ``env=live env.space=<module>:<name>``.
+
+    Args:
+        estimator, space: As for :func:`objective`.
+        iterations: As for :func:`objective`; a number for a function that asks for ``fit``: ``fit.iterations`` of a
+            full evaluation.
+        task: What it learns, where the estimator does not say so itself.
+        name: What messages call it; default: the estimator's own.
+
+    Raises:
+        UnknownNameError: For an unknown parameter.
+        InvalidSettingError: If the estimator, the space or the iterations are of no use.
+    """
+    named = isinstance(iterations, tuple | list) and len(iterations) == 2
+    if iterations is not None and not named and not (isinstance(iterations, int) and takes_fit(estimator)):
+        raise InvalidSettingError(
+            f"iterations={iterations!r} must be a parameter and its value in a full evaluation: ('n_estimators', 100); "
+            "or a number, of a function that asks for `fit` and does fit.iterations of them."
+        )
+    parameter, full = iterations if isinstance(iterations, tuple | list) else ("", iterations or 0)
+    own = estimator.__name__ if hasattr(estimator, "__name__") else type(estimator).__name__
+    return UserModel(estimator, _spec(space), name or own, parameter, full, task)
 
 
 def _check_settings(settings: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from one generator: the same seed gives the same network, whatever the global ge
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -146,10 +146,17 @@ class NetworkModel:
             depth, width = int(settings["depth"]), int(settings["width"])
             self._network = make_mlp(fit.features, outputs, depth, width, dropout, self._draws)
 
-    def _train(self, features: FloatArray, target: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def _train(
+        self,
+        features: FloatArray,
+        target: Tensor,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        also: Iterable[nn.Parameter] = (),
+    ) -> None:
+        """Minimise ``loss(outputs, target)`` over the network's parameters and what is given besides."""
         x = torch.from_numpy(features).float()
         rate, decay = self._settings["learning_rate"], self._settings["weight_decay"]
-        optimizer = torch.optim.AdamW(self._network.parameters(), lr=rate, weight_decay=decay)
+        optimizer = torch.optim.AdamW([*self._network.parameters(), *also], lr=rate, weight_decay=decay)
         self._network.train()
         for _ in range(self._for.iterations):
             order = torch.randperm(len(x), generator=self._draws)

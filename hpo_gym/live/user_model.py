@@ -5,17 +5,18 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, get_args
 
-from hpo_gym.errors import InvalidSettingError, require_integer, require_names
+from hpo_gym.errors import InvalidSettingError, require_integer, require_names, unknown_name
+from hpo_gym.live.presets import TaskType
 from hpo_gym.spaces.spec import SpaceSpec, Value
 
 if TYPE_CHECKING:
     from hpo_gym.live.models import Fit
 
-__all__ = ["UserModel"]
+__all__ = ["UserModel", "takes_fit"]
 
-_SEED = "random_state"
+_SEED, _FIT = "random_state", "fit"
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,10 @@ class UserModel:
             with the hyperparameters as keywords. ``random_state`` is set to the seed wherever there is one.
         spec: Its search space.
         name: What messages call it.
-        iterations_parameter: The parameter that counts trees, rounds or epochs, e.g. ``n_estimators``; empty: none.
+        iterations_parameter: The parameter that counts trees, rounds or epochs, e.g. ``n_estimators``; empty: none, or
+            ``fit.iterations`` is what counts.
         iterations: Its value in a full evaluation; 0 without such a parameter.
+        task: What it learns, where an estimator does not say so itself; ``None``: either.
 
     Raises:
         InvalidSettingError: If the estimator is none, or the number of iterations and their parameter do not match.
@@ -41,13 +44,18 @@ class UserModel:
     name: str = "estimator"
     iterations_parameter: str = ""
     iterations: int = 0
+    task: TaskType | None = None
 
     def __post_init__(self) -> None:
         require_integer("iterations", self.iterations, 0)
-        if bool(self.iterations_parameter) != bool(self.iterations):
+        if self.task not in (None, *get_args(TaskType)):
+            raise unknown_name("task type", self.task, get_args(TaskType))
+        counted = bool(self.iterations_parameter) or (bool(self.iterations) and takes_fit(self.estimator))
+        if counted != bool(self.iterations):
             raise InvalidSettingError(
                 f"iterations_parameter={self.iterations_parameter!r} and iterations={self.iterations} belong together: "
-                "give both, e.g. iterations=('n_estimators', 100), or none."
+                "give both, e.g. iterations=('n_estimators', 100), or none. A function that asks for `fit` finds "
+                "fit.iterations there, and needs no parameter."
             )
         if self.iterations_parameter in self.spec.names:
             raise InvalidSettingError(
@@ -66,11 +74,13 @@ class UserModel:
 
     @property
     def _is_instance(self) -> bool:
-        return not isinstance(self.estimator, type) and hasattr(self.estimator, "get_params")
+        return _is_instance(self.estimator)
 
     @property
-    def learns(self) -> Literal["classification", "regression"] | None:
-        """What the estimator is for, as far as it says so."""
+    def learns(self) -> TaskType | None:
+        """What the estimator is for, as far as it is known."""
+        if self.task is not None:
+            return self.task
         if not self._is_instance or not hasattr(self.estimator, "__sklearn_tags__"):
             return None
         from sklearn.base import is_classifier, is_regressor
@@ -89,8 +99,10 @@ class UserModel:
 
             seeds = {name: fit.seed for name in self.estimator.get_params(deep=True) if _is_seed(name)}
             return clone(self.estimator).set_params(**settings, **seeds)
-        if _takes_seed(self.estimator):
+        if _takes(self.estimator, _SEED):
             settings[_SEED] = fit.seed
+        if takes_fit(self.estimator):
+            settings[_FIT] = fit
         made = self.estimator(**settings)
         if not hasattr(made, "get_params"):
             return made
@@ -100,9 +112,18 @@ class UserModel:
         return made.set_params(**left) if left else made
 
 
+def takes_fit(estimator: Any) -> bool:
+    """Whether a class or function asks for ``fit``, what it is built for."""
+    return not _is_instance(estimator) and callable(estimator) and _takes(estimator, _FIT)
+
+
+def _is_instance(estimator: Any) -> bool:
+    return not isinstance(estimator, type) and hasattr(estimator, "get_params")
+
+
 def _is_seed(name: str) -> bool:
     return name == _SEED or name.endswith(f"__{_SEED}")
 
 
-def _takes_seed(factory: Callable[..., Any]) -> bool:
-    return _SEED in inspect.signature(factory).parameters
+def _takes(factory: Callable[..., Any], name: str) -> bool:
+    return name in inspect.signature(factory).parameters

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hpo_gym.errors import InvalidSettingError, unknown_name
+from hpo_gym.errors import InvalidSettingError, require_names, unknown_name
 from hpo_gym.sources.trainings import MEASURED, refuse_data_dir, settings_of
 from hpo_gym.tasks.suite import TaskSuite
 
 if TYPE_CHECKING:
+    from hpo_gym.live.datasets import DataSource
+    from hpo_gym.live.user_model import UserModel
     from hpo_gym.live.validation import Validation
 
 __all__ = ["DEFAULT_DATASETS", "DEFAULT_SPACE", "load_live"]
@@ -23,6 +25,9 @@ DEFAULT_DATASETS = ("sklearn:digits", "sklearn:wine", "sklearn:iris", "sklearn:b
 
 _IMAGES = ("sklearn:digits",)
 
+# What may be said of a dataset.
+_OF_DATASETS = ("name", "target", "task", "drop")
+
 
 def load_live(
     space: str | None = None,
@@ -30,7 +35,7 @@ def load_live(
     metric: str | None = None,
     protocol: str = "dataset-disjoint",
     data_dir: str | None = None,
-    datasets: Sequence[str] | None = None,
+    datasets: Sequence[str | Mapping[str, Any]] | None = None,
     executor: str = "local",
     workers: int | None = None,
     scheduler: str | None = None,
@@ -50,11 +55,14 @@ def load_live(
         space: A model family (:data:`hpo_gym.live.models.FAMILIES`); ``None`` means ``svm``. Or one with the search
             space and the metric of an embedded response surface
             (:data:`hpo_gym.live.embedded_models.EMBEDDED_FAMILIES`), which preprocesses and has its iterations itself.
+            Or ``<module>:<name>``, a :class:`hpo_gym.live.UserModel` of your own.
         metric: Any of :data:`hpo_gym.live.scoring.SCORES`; ``None`` means accuracy, or r2 for regression.
         protocol: Split protocol; datasets without an OpenML id are on the side of their position.
         data_dir: Must be ``None``: datasets name their files, and OpenML's are cached by the ``openml`` package.
         datasets: ``sklearn:<name>``, ``openml:<dataset id>``, ``openml-task:<task id>``, or paths of CSV or Parquet
-            files; ``None`` means :data:`DEFAULT_DATASETS`, of a family that needs images those with images.
+            files; or mappings with ``name`` and any of ``target``, ``task`` and ``drop`` (see
+            :class:`hpo_gym.live.DataSource`); ``None`` means :data:`DEFAULT_DATASETS`, of a family that needs images
+            those with images.
         executor: ``local`` (worker processes here), ``dask`` or ``ray``.
         workers: Processes of ``local``; ``None``: one per core.
         scheduler: Address of a cluster.
@@ -76,7 +84,7 @@ def load_live(
     from hpo_gym.live.executors import ExecutorSettings
     from hpo_gym.live.limits import Limits
     from hpo_gym.live.live_objective import LiveObjective
-    from hpo_gym.live.models import FAMILIES, find_family
+    from hpo_gym.live.models import FAMILIES
     from hpo_gym.live.suite import suite_of
     from hpo_gym.live.validation import Validation
 
@@ -92,11 +100,8 @@ def load_live(
     }
     if space is not None and space in EMBEDDED_FAMILIES:
         own = {"metric": metric, "fidelity": fidelity, "iterations": iterations, "preprocess": preprocess}
-        return _embedded(space, own, _names(datasets, False), subsample, validated, common)
-    known = [*FAMILIES, *EMBEDDED_FAMILIES]
-    if space is not None and space not in known:
-        raise unknown_name("model family", space, known)
-    family = find_family(space or DEFAULT_SPACE)
+        return _embedded(space, own, _sources(datasets, False), subsample, validated, common)
+    model, images = _model(space or DEFAULT_SPACE, [*FAMILIES, *EMBEDDED_FAMILIES])
     chosen: dict[str, Any] = {
         "validation": validated or Validation(),
         "fidelity": fidelity,
@@ -104,16 +109,30 @@ def load_live(
         "subsample": subsample,
         "preprocess": preprocess,
     }
-    names = _names(datasets, family.images)
-    objectives = [LiveObjective(family.name, source, _metrics(metric), **chosen) for source in _sources(names)]
+    sources = _sources(datasets, images)
+    objectives = [LiveObjective(model, source, _metrics(metric), **chosen) for source in sources]
     provenance = {"datasets": [source.data.name for source in objectives]}
     return suite_of(objectives, metric=metric, provenance=provenance, **common)
+
+
+def _model(space: str, known: Sequence[str]) -> tuple[str | UserModel, bool]:
+    """Return a model, and whether it needs images."""
+    from hpo_gym.live.models import find_family
+    from hpo_gym.live.named_model import is_model_name, named_model
+
+    if is_model_name(space):
+        return named_model(space), False
+    if space not in known:
+        remedy = "Or a model of your own: <module>:<name>."
+        raise unknown_name("model family", space, known, remedy)
+    family = find_family(space)
+    return family.name, family.images
 
 
 def _embedded(
     family: str,
     own: Mapping[str, Any],
-    names: Sequence[str],
+    sources: Sequence[DataSource],
     subsample: float,
     validation: Validation | None,
     common: Mapping[str, Any],
@@ -129,7 +148,6 @@ def _embedded(
                 f"{name}={value!r}: live training in the search space of the surface {family!r} decides that itself. "
                 f"Leave it out ({name}={allowed[0]!r})."
             )
-    sources = _sources(names)
     return embedded_suite(
         family,
         {source.task_ref: LiveData(source, subsample) for source in sources},
@@ -139,20 +157,32 @@ def _embedded(
     )
 
 
-def _names(datasets: Sequence[str] | None, images: bool) -> tuple[str, ...]:
-    if datasets is None:
-        return _IMAGES if images else DEFAULT_DATASETS
-    if isinstance(datasets, str) or not all(isinstance(name, str) for name in datasets) or not datasets:
-        raise InvalidSettingError(
-            f"datasets={datasets!r} must be a list of names, e.g. ['sklearn:digits', 'openml:61', 'rows.csv']."
-        )
-    return tuple(datasets)
-
-
-def _sources(names: Sequence[str]) -> list[Any]:
+def _sources(datasets: Sequence[str | Mapping[str, Any]] | None, images: bool) -> list[DataSource]:
+    """Return what is trained on."""
     from hpo_gym.live.datasets import data_source
 
-    return [data_source(name) for name in names]
+    if datasets is None:
+        return [data_source(name) for name in (_IMAGES if images else DEFAULT_DATASETS)]
+    listed = isinstance(datasets, Sequence) and not isinstance(datasets, str) and bool(datasets)
+    if not listed or not all(isinstance(each, str | Mapping) for each in datasets):
+        raise InvalidSettingError(
+            f"datasets={datasets!r} must be a list of names, e.g. ['sklearn:digits', 'openml:61', 'rows.csv'], or of "
+            "mappings, e.g. [{'name': 'rows.csv', 'target': 'price', 'task': 'regression', 'drop': ['id']}]."
+        )
+    return [data_source(each) if isinstance(each, str) else _described(each) for each in datasets]
+
+
+def _described(told: Mapping[str, Any]) -> DataSource:
+    """Return a dataset of its name and what is to be known besides."""
+    from hpo_gym.live.datasets import data_source
+
+    require_names("setting of a dataset", told, _OF_DATASETS)
+    if "name" not in told:
+        raise InvalidSettingError(f"datasets: {dict(told)!r} has no name. Write {{'name': 'rows.csv', ...}}.")
+    settings = {key: value for key, value in told.items() if key != "name" and value is not None}
+    if isinstance(settings.get("drop"), list):
+        settings["drop"] = tuple(settings["drop"])
+    return data_source(str(told["name"]), **settings)
 
 
 def _metrics(metric: str | None) -> tuple[str, ...]:

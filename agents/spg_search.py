@@ -1,0 +1,72 @@
+"""Sequential Policy Gradient as an agent of a live environment: it tunes dropout within each training.
+
+What is left, the learning rate or the width for example, it does not tune: those are the default's in its first trial
+and random ones after it. So it is random search over a space without the dropout, which SPG (:mod:`agents.spg`) has
+an own way with, and every training costs an evaluation like that of any other method.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from agents.populations import HistoryAgent, Trials
+from agents.problem import Problem
+from agents.spg_networks import TRAINING
+from hpo_gym.errors import InvalidSettingError, unknown_name
+
+__all__ = ["SPGSearch", "SPGSearchConfig"]
+
+
+@dataclass(frozen=True)
+class SPGSearchConfig:
+    """Configuration of :class:`SPGSearch`.
+
+    Args:
+        training: How networks are trained: ``spg``; or ``plain``, the control: random search with the dropout as a
+            hyperparameter.
+    """
+
+    training: str = "spg"
+
+    def __post_init__(self) -> None:
+        if self.training not in TRAINING.choices:
+            raise unknown_name("training", self.training, [str(choice) for choice in TRAINING.choices])
+
+
+class SPGSearch(HistoryAgent):
+    """The default configuration trained with SPG, then random ones; for search spaces with ``training``.
+
+    Li, Cheng and Gu (2025), "Sequential Policy Gradient for Adaptive Hyperparameter Optimization", arXiv 2506.15051.
+    """
+
+    name: ClassVar[str] = "spg"
+    required_hyperparameters: ClassVar[tuple[str, ...]] = (TRAINING.name,)
+    config: SPGSearchConfig
+
+    def prepare(self, problem: Problem) -> None:
+        super().prepare(problem)
+        columns = self.space.spec.columns
+        found = [index for index, column in enumerate(columns) if column == TRAINING]
+        if not found:
+            raise InvalidSettingError(
+                f"Agent {self.name!r} decides how a network is trained, and the search space has no hyperparameter "
+                f"{TRAINING.name!r} with the choices {', '.join(map(str, TRAINING.choices))}. Use env=live_spg "
+                "(docs/agents/spg.md), or SequentialPolicyGradient around a training loop of your own."
+            )
+        self._held = torch.zeros(self.space.dimension, dtype=torch.bool, device=self.device)
+        self._held[found[0]] = True
+        # The middle of the choice's part of the unit interval.
+        self._value = (TRAINING.number(self.config.training) + 0.5) / len(TRAINING.choices)
+
+    def propose(self, trials: Trials, draws: torch.Generator) -> Tensor:
+        default = self._trained(self.space.default()[None])
+        drawn = self._trained(self.space.sample(len(trials.u), draws))
+        return torch.where(trials.tried(self.shown(default)), drawn, default)
+
+    def _trained(self, u: Tensor) -> Tensor:
+        """Return configurations with the training that this agent stands for, ``[B, D]``."""
+        return torch.where(self._held, torch.full_like(u, self._value), u)

@@ -394,3 +394,18 @@ def test_a_training_reward_that_needs_a_range_is_refused() -> None:
         HPOVectorEnv(2, source=shared_tiny_suite(), split="all", reward_scale="range")
     with pytest.raises(InvalidSettingError, match="regret is undefined"):
         make_environment(EnvironmentConfig("HPO-Live-v0", 2, reward="log_regret", reward_scale="none", space="knn"))
+
+
+def test_a_state_of_another_validation_is_refused() -> None:
+    pytest.importorskip("sklearn")
+
+    def made(**given: Any) -> HPOVectorEnv:
+        options = {"datasets": ["sklearn:iris"], "workers": 1} | given
+        return HPOVectorEnv(1, "live", "knn", split="all", budget=3, source_options=options)
+
+    env = made()
+    env.reset(seed=0)
+    made().load_state_dict(env.state_dict())
+    for other in ({"validation": {"share": 0.5}}, {"subsample": 0.5}, {"seed": 1}):
+        with pytest.raises(InvalidSettingError, match="other tasks or other data"):
+            made(**other).load_state_dict(env.state_dict())

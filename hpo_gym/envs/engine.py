@@ -228,10 +228,8 @@ class EpisodeEngine:
             "mode": provenance.get("mode"),
             "lower": suite.lower,
             "upper": suite.upper,
-            # Not the tensors: what is computed from the same files may differ in the last bit elsewhere. Nor pickles of
-            # objectives, which another process may write otherwise.
-            "files": provenance.get("sha256")
-            or {name: provenance[name] for name in provenance if name != "objectives"},
+            # Not the tensors: what is computed from the same files may differ in the last bit elsewhere.
+            "files": provenance.get("sha256") or dict(provenance),
         }
         return content_digest(sorted(parts.items()))[:16]
 

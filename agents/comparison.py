@@ -11,6 +11,7 @@ from typing import Any
 from agents.contenders import evaluation_settings
 from agents.environments import EnvironmentConfig, make_environment, resolved
 from agents.experiment import TrainedAgent, load_trained
+from agents.kindred_spaces import names_of_space
 from agents.participants import Field, Participants
 from agents.registry import find_agent
 from agents.shipped_policies import load_shipped
@@ -208,11 +209,28 @@ def prepare(config: ComparisonConfig) -> Comparison:
 
 
 def shipped_policies(names: Sequence[str], runs: Sequence[TrainedAgent], suite: TaskSuite) -> list[TrainedAgent]:
-    """Return the policies that travel with the repository, of the learning agents that no run is given of."""
+    """Return the policies that travel with the repository, of the learning agents that no run is given of.
+
+    A policy of an embedded space plays the scenario that the space was fitted to, and the runs of its flow, too.
+    """
     given = {run.config.agent_name for run in runs}
     learned = [name for name in dict.fromkeys(names) if find_agent(name).agent.learns and name not in given]
-    found = [load_shipped(name, suite.name, suite.device) for name in learned]
+    found = [_shipped_policy(name, suite) for name in learned]
     return [policy for policy in found if policy is not None]
+
+
+def _shipped_policy(agent: str, suite: TaskSuite) -> TrainedAgent | None:
+    mine = load_shipped(agent, suite.name, suite.device)
+    others = sorted(names_of_space(suite.name) - {suite.name}) if mine is None else []
+    kindred = [policy for policy in (load_shipped(agent, name, suite.device) for name in others) if policy is not None]
+    # A form of the space may hold more hyperparameters, or another metric.
+    fits = [
+        policy
+        for policy in kindred
+        if policy.agent.interface.hyperparameters == suite.space.names
+        and policy.agent.interface.metric == suite.spec.metric
+    ]
+    return mine or next(iter(fits), None)
 
 
 def _environment(config: ComparisonConfig, protocol: Protocol | None) -> HPOVectorEnv:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from agents import comparison, shipped_policies
 from agents.comparison import ComparisonConfig, compare, prepare
+from agents.comparison import shipped_policies as shipped_policies_of
 from agents.dqn import DQNConfig
 from agents.environments import EnvironmentConfig
 from agents.experiment import ExperimentConfig, load_trained, run_training
@@ -23,6 +25,7 @@ from agents.shipped_policies import load_shipped, ship, shipped_names
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import DataIntegrityError, DataMissingError, InvalidSettingError, SplitLeakError
 from hpo_gym.seeding import generator
+from hpo_gym.sources import load_suite
 
 SPACE = "bbob-2d"
 ENV = EnvironmentConfig(id="HPO-Synthetic-v0", space=SPACE, num_envs=16, budget=6)
@@ -194,6 +197,17 @@ def test_a_comparison_finds_the_policy_that_ships(shipped):
     frame = records.frame
     assert set(frame[frame["agent"] == "grpo"]["trial"]) == {1, 2, 3, 4, 5, 6}
     assert set(frame[frame["agent"] == "grpo"]["run"]) == {f"grpo-{SPACE}"}
+
+
+def test_the_same_space_under_another_name_is_played_by_its_policy():
+    embedded = load_suite("bundled", "rpart")
+    scenario = load_suite("bundled", "rpart")
+    scenario.spec = dataclasses.replace(scenario.spec, source="yahpo", name="rbv2_rpart")
+    found = [shipped_policies_of(["grpo", "random"], [], suite) for suite in (embedded, scenario)]
+    assert [policy.folder.name for policies in found for policy in policies] == ["grpo-rpart"] * 2
+    for changes in ({"metric": "auc"}, {"name": "rbv2_svm"}):
+        scenario.spec = dataclasses.replace(embedded.spec, **{"name": "rbv2_rpart", **changes})
+        assert shipped_policies_of(["grpo"], [], scenario) == []
 
 
 def test_a_run_that_is_given_takes_the_place_of_what_ships(shipped, run):

@@ -28,6 +28,7 @@ from agents.evaluation_scenarios import playable_spaces, scenarios_markdown
 from agents.experiment import build, load_trained
 from agents.overrides import Overrides
 from agents.progress import EvaluationDisplay, make_console
+from agents.run_folder import default_name
 from agents.versions import versions
 from hpo_gym.errors import InvalidSettingError
 from hpo_gym.evaluation import CellStore, comparison_table
@@ -177,7 +178,7 @@ def _evaluate_space(values: Mapping[str, Any], overrides: Overrides, output: Pat
             allow_leak=values["allow_leak"],
         )
     )
-    path = output or _output(values["output"], f"{comparison.suite.name}-{values['split']}", runs, overrides)
+    path = output or _output(values["output"], default_name(comparison.suite.name, values["split"]), runs, overrides)
     folder = EvaluationFolder(path, EvaluationFolder.settings_of(values, comparison))
     if not values["overwrite"]:
         folder.require_same_settings()

@@ -20,7 +20,7 @@ from agents.experiment import ExperimentConfig, build, resume_training, run_trai
 from agents.overrides import Overrides
 from agents.processes import is_first_process
 from agents.registry import AGENTS, MODEL_TRAININGS, trainable_names
-from agents.run_folder import RunFolder
+from agents.run_folder import RunFolder, default_name
 from agents.spg_run import SPGRun, is_spg_run, resume_spg, run_spg
 from agents.spg_settings import SPGConfig
 from hpo_gym.errors import InvalidSettingError
@@ -134,7 +134,7 @@ def train(config: DictConfig, overrides: Overrides) -> None:
 def _train_agent(agent: Any, values: dict[str, Any], overrides: Overrides) -> RunFolder:
     env = build(EnvironmentConfig, values.pop("env"), "environment setting")
     experiment = ExperimentConfig(agent=agent, env=env, **values)
-    start = f"{experiment.agent_name}-{space_name(experiment.env)}-seed{experiment.seed}"
+    start = default_name(experiment.agent_name, space_name(experiment.env), f"seed{experiment.seed}")
     return run_training(dataclasses.replace(experiment, name=_run_name(experiment.name, start, overrides)))
 
 

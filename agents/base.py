@@ -179,6 +179,13 @@ class Agent(ABC):
         Raises:
             InvalidSettingError: If the agent cannot work on such a problem.
         """
+        spec = problem.space.spec
+        missing = [name for name in self.required_hyperparameters if name not in spec.names]
+        if missing:
+            raise InvalidSettingError(
+                f"Agent {self.name!r} decides about {missing[0]!r}, which is no hyperparameter of this search space "
+                f"({', '.join(spec.names)}). docs/agents/{self.name}.md says where it plays."
+            )
         self._problem = problem
 
     @property

@@ -11,10 +11,9 @@ from typing import Any
 from agents.contenders import evaluation_settings
 from agents.environments import EnvironmentConfig, make_environment, resolved
 from agents.experiment import TrainedAgent, load_trained
-from agents.kindred_spaces import names_of_space
 from agents.participants import Field, Participants
 from agents.registry import find_agent
-from agents.shipped_policies import load_shipped
+from agents.shipped_policies import load_fitting
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError, unknown_name
 from hpo_gym.evaluation import CellStore, EvaluationResult, RecordTable, Rules, chosen_trials, evaluate_all
@@ -23,6 +22,7 @@ from hpo_gym.evaluation.loop import Stage
 from hpo_gym.evaluation.protocols import Protocol, find_protocol
 from hpo_gym.evaluation.run import Progress
 from hpo_gym.evaluation.significance import require_libraries
+from hpo_gym.sources.trainings import deciding_options
 from hpo_gym.tasks.suite import TaskSuite
 
 __all__ = ["Comparison", "ComparisonConfig", "compare", "env_of_runs", "prepare", "shipped_policies"]
@@ -211,26 +211,12 @@ def prepare(config: ComparisonConfig) -> Comparison:
 def shipped_policies(names: Sequence[str], runs: Sequence[TrainedAgent], suite: TaskSuite) -> list[TrainedAgent]:
     """Return the policies that travel with the repository, of the learning agents that no run is given of.
 
-    A policy of an embedded space plays the scenario that the space was fitted to, and the runs of its flow, too.
+    A policy of an embedded space plays the scenario that the space was fitted to, too.
     """
     given = {run.config.agent_name for run in runs}
     learned = [name for name in dict.fromkeys(names) if find_agent(name).agent.learns and name not in given]
-    found = [_shipped_policy(name, suite) for name in learned]
+    found = [load_fitting(name, suite) for name in learned]
     return [policy for policy in found if policy is not None]
-
-
-def _shipped_policy(agent: str, suite: TaskSuite) -> TrainedAgent | None:
-    mine = load_shipped(agent, suite.name, suite.device)
-    others = sorted(names_of_space(suite.name) - {suite.name}) if mine is None else []
-    kindred = [policy for policy in (load_shipped(agent, name, suite.device) for name in others) if policy is not None]
-    # A form of the space may hold more hyperparameters, or another metric.
-    fits = [
-        policy
-        for policy in kindred
-        if policy.agent.interface.hyperparameters == suite.space.names
-        and policy.agent.interface.metric == suite.spec.metric
-    ]
-    return mine or next(iter(fits), None)
 
 
 def _environment(config: ComparisonConfig, protocol: Protocol | None) -> HPOVectorEnv:
@@ -306,7 +292,10 @@ def _require_agreement(runs: Sequence[TrainedAgent], overridden: Sequence[str]) 
         free = {*_NO_PROPERTY, *overridden}
         if other.config.agent_name != first.config.agent_name:
             free |= set(_OF_AGENT)
-        mine, theirs = resolved(first.config.env), resolved(other.config.env)
+        mine, theirs = (
+            {**found, "source_options": deciding_options(found.get("source_options"))}
+            for found in (resolved(first.config.env), resolved(other.config.env))
+        )
         different = [
             f"env.{name}: {mine.get(name)!r} against {theirs.get(name)!r}"
             for name in sorted({*mine, *theirs} - free)

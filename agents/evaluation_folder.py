@@ -21,6 +21,7 @@ from hpo_gym.evaluation import (
 from hpo_gym.evaluation.report import write_report
 from hpo_gym.sources.bundle_files import sha256, write_atomic
 from hpo_gym.sources.temporaries import discard
+from hpo_gym.sources.trainings import deciding_options
 
 __all__ = ["EvaluationFolder", "records_of_folders", "report_of_folders"]
 
@@ -233,7 +234,7 @@ def _require_same_tasks(
     first: dict[tuple[str, str], tuple[Path, dict[str, Any]]] = {}
     for folder, result, table in zip(folders, results, tables, strict=True):
         env = result["settings"]["env"]
-        facts = {"env.metric": env.get("metric"), "env.source_options": env.get("source_options") or None}
+        facts = {"env.metric": env.get("metric"), "env.source_options": deciding_options(env.get("source_options"))}
         facts["SHA-256 of the data"] = result.get("data")
         for space in table.frame[["source", "space"]].drop_duplicates().itertuples(index=False, name=None):
             before, theirs = first.setdefault(space, (folder, facts))

@@ -20,7 +20,7 @@ from agents.processes import OTHERS, is_first_process, join_processes
 from agents.progress import TrainingDisplay, make_console
 from agents.recorder import Recorder
 from agents.registry import MODEL_TRAININGS, find_trainable
-from agents.run_folder import RunFolder, one_trainer, resume_command
+from agents.run_folder import RunFolder, default_name, one_trainer, resume_command
 from agents.saved_files import SETTINGS, Saved, deciding, fits, require_same_settings
 from agents.validation import Validation
 from hpo_gym.envs import HPOVectorEnv
@@ -60,7 +60,7 @@ def run_training(config: ExperimentConfig, stop_after: int | None = None) -> Run
     agent.require_trainable(env)
     validation = _validation(config, env)
     _require_held_out(agent, env, validation)
-    path = Path(config.runs) / (config.name or f"{config.agent_name}-{env.suite.name}-seed{config.seed}")
+    path = Path(config.runs) / (config.name or default_name(config.agent_name, env.suite.name, f"seed{config.seed}"))
     env.reset(seed=agent.processes.seed(config.seed))
     first = is_first_process()
     with one_trainer(path) if first else nullcontext(), torch_threads(config.threads):

@@ -29,6 +29,7 @@ from agents.versions import versions
 from hpo_gym.errors import InvalidSettingError, require_names
 from hpo_gym.evaluation import CellStore
 from hpo_gym.evaluation.protocols import find_protocol
+from hpo_gym.live.datasets import data_source
 from hpo_gym.sources.grpoformer import DATASET_SETS, missing_families
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def play(
 
     Returns:
         The rows of :func:`agents.grpoformer_study_data.kept_trials`, and what was played: ``evaluations`` by method,
-        ``seeds``, ``datasets`` and ``left_out``.
+        ``seeds``, ``datasets``, ``seconds`` (the limit of a training) and ``left_out``.
 
     Raises:
         EvaluationFailedError: If an episode could not be played.
@@ -90,6 +91,7 @@ def play(
         "evaluations": {each.method: each.evaluations for each in who},
         "seeds": seeds,
         "datasets": told["datasets"],
+        "seconds": told["limits"]["seconds"],
         "left_out": told["left_out"],
     }
     return pd.concat(frames, ignore_index=True), facts
@@ -102,28 +104,34 @@ def made_with() -> dict[str, Any]:
 
 
 def require_combinable(
-    folder: Path, budgets: str, family: str, who: Sequence[Entry], seeds: int, datasets: Sequence[str]
+    folder: Path, budgets: str, family: str, who: Sequence[Entry], seeds: int, seconds: float, datasets: Sequence[str]
 ) -> None:
     """Refuse to play what could not stand beside the kept rows of a family: only the same can be averaged.
 
     Raises:
-        InvalidSettingError: If kept rows of other datasets have other methods, budgets or repetitions, or some of the
-            datasets were played together with others.
+        InvalidSettingError: If kept rows of other datasets have other methods, budgets, repetitions or limits, or some
+            of the datasets were played together with others.
     """
-    key, wanted = f"{budgets}/{family}", {each.method: each.evaluations for each in who}
+    key, named = f"{budgets}/{family}", {data_source(name).name for name in datasets}
+    wanted = {
+        "seeds": seeds,
+        "seconds": float(seconds),
+        "evaluations": {each.method: each.evaluations for each in who},
+    }
     for kept in kept_results(folder, NAME, COMMAND)[1].get("played", {}).get(key, []):
-        named = " ".join(kept["datasets"])
-        if set(kept["datasets"]) <= set(datasets):
+        together = " ".join(kept["datasets"])
+        if set(kept["datasets"]) <= named:
             continue
-        if shared := sorted(set(kept["datasets"]) & set(datasets)):
+        if shared := sorted(set(kept["datasets"]) & named):
             raise InvalidSettingError(
                 f"{key}: {shared[0]} was played together with others, which decides what is drawn. Play all of them "
-                f"(--datasets {named}), or none."
+                f"(--datasets {together}), or none."
             )
-        if kept["seeds"] != seeds or kept["evaluations"] != wanted:
+        differ = [f"{name}={kept[name]} against {value}" for name, value in wanted.items() if kept[name] != value]
+        if differ:
             raise InvalidSettingError(
-                f"{key}: {named} was played with seeds={kept['seeds']} and {kept['evaluations']}, and now it is "
-                f"seeds={seeds} and {wanted}: only the same can be averaged. Give the same, or play those again, too."
+                f"{key}: {together} was played with {'; '.join(differ)} now: only the same can be averaged. Give the "
+                "same, or play those again, too."
             )
 
 
@@ -184,7 +192,7 @@ def _play_all(chosen: argparse.Namespace) -> None:
     for budgets in chosen.budgets:
         who = entries(budgets, wanted, chosen.agents)
         for family in (name for name in chosen.families if name not in missing):
-            require_combinable(folder, budgets, family, who, chosen.seeds, names)
+            require_combinable(folder, budgets, family, who, chosen.seeds, chosen.seconds, names)
             print(f"{budgets} budgets: {family}", flush=True)
             rows, facts = play(
                 family, budgets, who, chosen.seeds, chosen.output, options=options, workers=chosen.workers

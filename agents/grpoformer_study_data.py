@@ -125,19 +125,17 @@ def best_models(result: EvaluationResult, suite: TaskSuite) -> tuple[Any, Evalua
         reach, the test rows included, which nothing was chosen by.
     """
     import numpy as np
-    import pandas as pd
 
     frame = result.records.frame
     episodes = frame.groupby(["agent", "task", "seed"], observed=True, sort=False)
     best, last = (frame.index.get_indexer(episodes[name].idxmax()) for name in ("score", "trial"))
     rows = result.configurations.frame.iloc[best]
-    # What is missing was inactive.
-    numbers = np.array(
-        [
-            [np.nan if pd.isna(value) else column.number(value) for value in rows[column.name]]
-            for column in suite.space.spec.columns
-        ]
-    ).T
+    columns = [
+        # Choices are written as text, in the order of their positions; -1 is what was inactive.
+        rows[each.name].astype(np.float64) if each.is_numeric else rows[each.name].cat.codes.replace(-1, np.nan)
+        for each in suite.space.spec.columns
+    ]
+    numbers = np.stack([column.to_numpy(dtype=np.float64) for column in columns], 1)
     u = suite.space.snap(suite.space.encode(torch.from_numpy(numbers)).clamp(0.0, 1.0))
     task = torch.tensor([suite.position(name) for name in frame["task"].astype(str).iloc[best]])
     return last, suite.evaluate(task, u, suite.space.active(u))

@@ -17,7 +17,7 @@ from hpo_gym.evaluation.protocols import find_protocol
 from hpo_gym.evaluation.published import GRPOFORMER_36
 from hpo_gym.evaluation.scenario_scores import ends_of_episodes, scenario_scores
 from hpo_gym.evaluation.style import p_value_text, plural, verdict_text
-from hpo_gym.live.datasets import data_source
+from hpo_gym.live.datasets import DataSource
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -207,7 +207,7 @@ def _ran(frame: pd.DataFrame, facts: dict[str, Any]) -> str:
     ends = frame[frame["trial"] == frame["evaluations"]]
     for key, each in _played(facts):
         budgets, family = key.split("/")
-        tasks = [str(data_source(name).task_ref) for name in each["datasets"]]
+        tasks = [str(DataSource(name).task_ref) for name in each["datasets"]]
         mine = ends[(ends["budgets"] == budgets) & (ends["space"] == family) & ends["task"].isin(tasks)]
         spent = ", ".join(f"`{name}` {count:,}" for name, count in sorted(each["evaluations"].items()))
         minutes = (mine["seconds"].sum() + mine["agent_seconds"].sum()) / 60.0

@@ -144,7 +144,7 @@ class EvaluationDisplay:
         if share < self._progress.tasks[bar].completed:
             # Another comparison of the same contender, with another budget.
             self._progress.reset(bar, start=False)
-            self._begun[label] = (now, 0.0)
+            self._begun[label] = (now, share)
         if not self._progress.tasks[bar].started and share > self._begun[label][1]:
             # A contender waits for those before it: its time runs from the last that was heard of them.
             self._begun[label] = (self._latest, self._begun[label][1])

@@ -31,7 +31,7 @@ from hpo_gym.errors import DataIntegrityError, DataMissingError, InvalidSettingE
 from hpo_gym.sources.bundle_files import write_atomic
 from hpo_gym.sources.temporaries import discard, remove_stale, temporary_path
 
-__all__ = ["RunFolder", "one_trainer", "resume_command"]
+__all__ = ["RunFolder", "default_name", "one_trainer", "resume_command"]
 
 _NAMES = ("config.yaml", "versions.json", "checkpoints", "policy.pt", "result.json", "evaluation")
 _EVENTS = "events.out.tfevents."
@@ -250,6 +250,11 @@ def _json(content: Any) -> Any:
     if isinstance(content, list | tuple):
         return [_json(value) for value in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def default_name(*parts: object) -> str:
+    """Return the name of a folder that nobody has named; a model of one's own has a colon, which some systems forbid."""
+    return "-".join(str(part) for part in parts).replace(":", ".")
 
 
 def _final_name(name: str) -> str:

@@ -24,6 +24,7 @@ from torch import Tensor
 from agents.base import Interface
 from agents.configuration import ExperimentConfig
 from agents.experiment import TrainedAgent, load_trained
+from agents.kindred_spaces import names_of_space
 from agents.registry import find_agent, find_trainable
 from agents.run_folder import RunFolder
 from agents.study_command import with_exit_status
@@ -31,8 +32,9 @@ from hpo_gym import load_suite
 from hpo_gym.errors import DataIntegrityError, HPOGymError
 from hpo_gym.sources.bundle_files import bundled_spaces, sha256, write_atomic
 from hpo_gym.tasks.datasets import dataset_key
+from hpo_gym.tasks.suite import TaskSuite
 
-__all__ = ["FOLDER", "cards", "is_shipped", "load_shipped", "ship", "shipped_names"]
+__all__ = ["FOLDER", "cards", "is_shipped", "load_fitting", "load_shipped", "ship", "shipped_names"]
 
 #: Where they lie.
 FOLDER = Path(__file__).resolve().parent / "policies"
@@ -120,6 +122,23 @@ def load_shipped(
             f"{path} cannot be read ({reason}). Restore it from the repository: git checkout -- {path}."
         ) from error
     return TrainedAgent(trained, config, *datasets, folder=path.with_suffix(""))
+
+
+def load_fitting(agent: str, suite: TaskSuite, folder: Path = FOLDER) -> TrainedAgent | None:
+    """Return the policy of an agent for a suite, or ``None`` if there is none.
+
+    Where none is for a space of that name, it may be one for an embedded space that was fitted to it: with the same
+    hyperparameters on the same ranges, and the same metric.
+
+    Raises:
+        DataIntegrityError: If its file is corrupt.
+    """
+    mine = load_shipped(agent, suite.name, suite.device, folder)
+    for name in sorted(names_of_space(suite.name) & set(bundled_spaces()) - {suite.name}) if mine is None else ():
+        embedded = load_suite("bundled", name)
+        if (embedded.space.spec, embedded.spec.metric) == (suite.space.spec, suite.spec.metric):
+            return load_shipped(agent, name, suite.device, folder)
+    return mine
 
 
 def is_shipped(trained: TrainedAgent) -> bool:

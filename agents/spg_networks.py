@@ -31,24 +31,19 @@ _DROPOUT = "dropout"
 
 
 class SPGNetworkClassifier(NetworkClassifier):
-    """A network that is trained with Sequential Policy Gradient from its first epoch.
+    """A network that is trained with Sequential Policy Gradient, with its default settings, from its first epoch.
 
     Args:
         kind: Which network.
         settings: The hyperparameters (see :func:`hpo_gym.live.torch_models.make_network_model`).
         fit: What it is for.
-        spg: How SPG trains; ``None``: as released, in the paper's form.
     """
-
-    def __init__(self, kind: NetworkKind, settings: dict[str, float], fit: Fit, spg: SPGSettings | None = None) -> None:
-        super().__init__(kind, settings, fit)
-        self._spg = spg or SPGSettings()
 
     def fit(self, features: NDArray[np.float64], target: NDArray[np.int64]) -> SPGNetworkClassifier:
         """Train on ``[n, p]`` features and class numbers ``[n]`` with the loss of all stages."""
         self.classes_ = np.arange(self._for.classes)
         *_, head = self._network.children()
-        with SequentialPolicyGradient(self._network, head, self._spg, seed=self._for.seed) as spg:
+        with SequentialPolicyGradient(self._network, head, SPGSettings(), seed=self._for.seed) as spg:
             self._train(features, torch.from_numpy(target), spg.loss, spg.parameters())
         return self
 
@@ -79,6 +74,13 @@ def _space(family: str) -> SpaceSpec:
 
 #: A perceptron and a convolutional network, as long as ``torch_mlp`` and ``torch_cnn`` are trained.
 MLP, CNN = (
-    own_model(make, _space(family), iterations=FAMILIES[family].iterations, task="classification", name=name)
+    own_model(
+        make,
+        _space(family),
+        iterations=FAMILIES[family].iterations,
+        task="classification",
+        images=FAMILIES[family].images,
+        name=name,
+    )
     for make, family, name in ((mlp, "torch_mlp", "spg_mlp"), (cnn, "torch_cnn", "spg_cnn"))
 )

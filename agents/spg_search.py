@@ -1,8 +1,8 @@
 """Sequential Policy Gradient as an agent of a live environment: it tunes dropout within each training.
 
 What is left, the learning rate or the width for example, it does not tune: those are the default's in its first trial
-and random ones after it. So it is random search over a space without the dropout, which SPG (:mod:`agents.spg`) has
-an own way with, and every training costs an evaluation like that of any other method.
+and random ones after it. So it is random search over a space without the dropout, for which SPG (:mod:`agents.spg`) has
+a way of its own, and every training costs an evaluation like that of any other method.
 """
 
 from __future__ import annotations
@@ -49,16 +49,14 @@ class SPGSearch(HistoryAgent):
 
     def prepare(self, problem: Problem) -> None:
         super().prepare(problem)
-        columns = self.space.spec.columns
-        found = [index for index, column in enumerate(columns) if column == TRAINING]
-        if not found:
+        found = self.space.spec.position(TRAINING.name)
+        if self.space.spec.columns[found] != TRAINING:
             raise InvalidSettingError(
-                f"Agent {self.name!r} decides how a network is trained, and the search space has no hyperparameter "
-                f"{TRAINING.name!r} with the choices {', '.join(map(str, TRAINING.choices))}. Use env=live_spg "
-                "(docs/agents/spg.md), or SequentialPolicyGradient around a training loop of your own."
+                f"Agent {self.name!r}: {TRAINING.name!r} of this search space must be the choice between "
+                f"{' and '.join(map(str, TRAINING.choices))} that agents.spg_networks.TRAINING is. Use env=live_spg."
             )
         self._held = torch.zeros(self.space.dimension, dtype=torch.bool, device=self.device)
-        self._held[found[0]] = True
+        self._held[found] = True
         # The middle of the choice's part of the unit interval.
         self._value = (TRAINING.number(self.config.training) + 0.5) / len(TRAINING.choices)
 

@@ -232,7 +232,7 @@ class _Trials:
             ended = ", ".join(f"{count} {status}" for status, count in counts.items())
             raise EvaluationFailedError(
                 f"None of {len(self._rows)} trainings ended well ({ended}): there is nothing to choose from. The last "
-                f"failure: {' '.join(told[-1]) if told else 'none, all are forbidden'}"
+                f"failure: {' '.join(told[-1]) if told else 'none, the search space forbids all of them'}"
             )
         metric, best = self._suite.spec.metric, self._rows[self._best]
         return Tuned(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,7 @@ __all__ = ["BlobStore"]
 
 
 class BlobStore:
-    """A table of keys and blobs. Safe to use from several threads; a process that was forked opens the file anew.
+    """A table of keys and blobs. Safe to use from several threads, and in the process that opened it.
 
     Args:
         path: The file; it is made where it is missing, with its folder.
@@ -44,16 +43,18 @@ class BlobStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = threading.RLock()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._connect()
-
-    def _connect(self) -> None:
-        self._process = os.getpid()
+        self._lock = threading.Lock()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(
+                f"The folder of {path} cannot be made ({error}). Write elsewhere with {self.elsewhere}."
+            ) from error
+        self._closed = False
         with self._named_errors():
             # What does not lock the file waits for others that are writing.
             self._connection = sqlite3.connect(
-                self.path, timeout=1.0 if self.exclusive else 60.0, isolation_level=None, check_same_thread=False
+                path, timeout=1.0 if self.exclusive else 60.0, isolation_level=None, check_same_thread=False
             )
             try:
                 self._open()
@@ -103,11 +104,10 @@ class BlobStore:
         return DataIntegrityError(f"{self.path} holds no {self.content} that can be read ({error}). {self.remedy}")
 
     @contextlib.contextmanager
-    def _open_here(self) -> Iterator[sqlite3.Connection]:
+    def _locked(self) -> Iterator[sqlite3.Connection]:
         with self._lock, self._named_errors():
-            if self._process != os.getpid():
-                # SQLite forbids the use of a connection that another process has opened.
-                self._connect()
+            if self._closed:
+                raise InvalidSettingError(f"{self.path} is closed: open it again.")
             yield self._connection
 
     def __enter__(self) -> Self:
@@ -119,7 +119,7 @@ class BlobStore:
         self.close()
 
     def __len__(self) -> int:
-        with self._open_here() as connection:
+        with self._locked() as connection:
             return int(connection.execute(f"SELECT COUNT(*) FROM {self.table}").fetchone()[0])
 
     @staticmethod
@@ -130,17 +130,18 @@ class BlobStore:
 
     def get_blob(self, key: str) -> bytes | None:
         """Return what is kept under a key, or ``None``."""
-        with self._open_here() as connection:
+        with self._locked() as connection:
             query = f"SELECT {self.column} FROM {self.table} WHERE key = ?"
             found = connection.execute(query, (key,)).fetchone()
         return None if found is None else bytes(found[0])
 
     def put_blob(self, key: str, blob: bytes) -> None:
         """Keep something; once this returns, no kill of the process loses it."""
-        with self._open_here() as connection:
+        with self._locked() as connection:
             connection.execute(f"INSERT OR REPLACE INTO {self.table} VALUES (?, ?)", (key, blob))
 
     def close(self) -> None:
         """Let other processes write."""
         with self._lock:
+            self._closed = True
             self._connection.close()

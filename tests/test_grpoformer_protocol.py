@@ -12,22 +12,26 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from live_suites import shared_tiny_suite
 from sklearn import __version__ as sklearn_version
 
+from agents.base import Interface
 from agents.command_line import run_command
 from agents.comparison import ComparisonConfig, prepare
+from agents.contenders import as_contender
 from agents.environments import EnvironmentConfig
 from agents.evaluation_scenarios import playable_spaces
-from agents.grpoformer_study import made_with, main, merged, play
+from agents.grpoformer_study import made_with, main, merged, play, require_combinable
 from agents.grpoformer_study_data import Entry, best_models, entries, records_of
 from agents.grpoformer_study_page import COMMAND, NAME, write_page
+from agents.random_search import RandomSearch, RandomSearchConfig
 from agents.study import read_results, write_results
 from evaluate import GROUPS, HELP
 from evaluate import evaluate as evaluate_job
 from hpo_gym import load_suite
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError, SplitLeakError, UnknownNameError
-from hpo_gym.evaluation import RecordTable
+from hpo_gym.evaluation import RecordTable, Rules, evaluate_all
 from hpo_gym.evaluation.protocols import find_protocol
 from hpo_gym.evaluation.published import GRPOFORMER_36
 from hpo_gym.evaluation.scenario_scores import ends_of_episodes, scenario_scores
@@ -270,6 +274,53 @@ def test_the_study_is_played_kept_and_written(tmp_path: Path) -> None:
     table, told = merged(data, equal.head(2), "equal", "svm", played[1][1])
     assert len(table) == len(paper) + 2 + len(once) and set(told["played"]) == {"paper/svm", "equal/svm", "equal/lr"}
     assert len(read_results(data, NAME, COMMAND)[0][NAME]) == len(paper) + len(equal) + len(once)
+
+
+def test_datasets_may_be_played_one_after_another(tmp_path: Path) -> None:
+    who = (Entry("random", "random", 3), Entry("grpo_paper", "grpo_paper", 3))
+    data = tmp_path / "studies" / "data"
+    names = ("sklearn:iris", "sklearn:wine")
+    for name in names:
+        require_combinable(data, "equal", "svm", who, 1, 120.0, [name])
+        rows, facts = play("svm", "equal", who, 1, tmp_path, options={"datasets": [name], "workers": 1})
+        table, told = merged(data, rows, "equal", "svm", facts)
+        write_results(data, NAME, {NAME: table}, {**told, "missing": {}, **made_with()})
+    assert sorted(table["task"].unique()) == [f"custom:{name}" for name in names]
+    assert [each["datasets"] for each in told["played"]["equal/svm"]] == [[name] for name in names]
+    (tmp_path / "studies" / PAGE.name).write_text(PAGE.read_text())
+    write_page(tmp_path)
+    text = (tmp_path / "studies" / PAGE.name).read_text()
+    assert "2 scenarios" in text and "* equal/svm: 2 datasets instead of 6." in text
+    for changed, says in (
+        ({"seeds": 2}, "seeds=1 against 2"),
+        ({"seconds": 60.0}, "seconds=120.0 against 60.0"),
+        ({"who": who[:1]}, "evaluations=.*only the same can be averaged"),
+    ):
+        given: dict[str, Any] = {"who": who, "seeds": 1, "seconds": 120.0, "datasets": ["sklearn:breast_cancer"]}
+        with pytest.raises(InvalidSettingError, match=says):
+            require_combinable(data, "equal", "svm", **{**given, **changed})
+        # Whoever plays all of them again may change what he likes.
+        require_combinable(data, "equal", "svm", **{**given, **changed, "datasets": names})
+    # Both at once: neither can be played without the other from then on.
+    rows, facts = play("svm", "equal", who, 1, tmp_path, options={"datasets": list(names), "workers": 1})
+    table, told = merged(data, rows, "equal", "svm", facts)
+    write_results(data, NAME, {NAME: table}, {**told, "missing": {}, **made_with()})
+    assert [each["datasets"] for each in told["played"]["equal/svm"]] == [list(names)]
+    with pytest.raises(InvalidSettingError, match="sklearn:iris was played together with others"):
+        require_combinable(data, "equal", "svm", who, 1, 120.0, ["sklearn:iris"])
+
+
+def test_the_best_model_of_a_space_with_choices() -> None:
+    rules: dict[str, Any] = {"split": "all", "seeds": 2, "budget": 6}
+    contender = as_contender(RandomSearch(RandomSearchConfig(), interface_of(shared_tiny_suite()), 0))
+    result = evaluate_all([contender], shared_tiny_suite(), Rules(**rules))
+    frame = result.records.frame
+    last, evaluation = best_models(result, shared_tiny_suite())
+    assert evaluation.score.tolist() == pytest.approx(frame["incumbent"].iloc[last].tolist())
+
+
+def interface_of(suite: Any) -> Interface:
+    return Interface.of(HPOVectorEnv(1, suite, split="all", action="continuous", observation="flat", budget=6))
 
 
 def test_the_best_model_of_an_episode_is_the_one_that_is_tested() -> None:

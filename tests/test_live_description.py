@@ -26,6 +26,11 @@ MODULE = """
 import {helper}
 OFFSET = {offset}
 
+def late(rows):
+    from mine_late import shifted
+
+    return shifted(rows)
+
 def rounded(values):
     return values - OFFSET
 
@@ -34,7 +39,7 @@ class Mine:
         self.depth = depth
 
     def predict(self, rows):
-        return {helper}.scaled(rounded(rows)){change}
+        return {helper}.scaled(late(rounded(rows))){change}
 
     @property
     def size(self):
@@ -42,15 +47,19 @@ class Mine:
 """
 
 
-def defined(tmp_path: Path, monkeypatch: Any, name: str = "mine", factor: int = 2, **changes: Any) -> Any:
+def defined(
+    tmp_path: Path, monkeypatch: Any, name: str = "mine", factor: int = 2, shift: int = 1, deep: int = 1, **changes: Any
+) -> Any:
     """Return a class of a module that is written anew."""
     filled = {"helper": "mine_helper", "offset": 0, "fixed": 1, "change": "", "size": 3} | changes
     (tmp_path / f"{name}.py").write_text(MODULE.format(**filled))
     (tmp_path / "mine_helper.py").write_text(f"def scaled(rows):\n    return rows * {factor}\n")
+    (tmp_path / "mine_late.py").write_text(f"import mine_latest\ndef shifted(rows):\n    return rows + {shift}\n")
+    (tmp_path / "mine_latest.py").write_text(f"DEEP = {deep}\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     # Compiled files are told apart by second and size: a change of one digit would not be seen.
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    for module in (name, "mine_helper"):
+    for module in (name, "mine_helper", "mine_late", "mine_latest"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     return __import__(name).Mine
 
@@ -62,8 +71,28 @@ def test_code_behind_a_cache_is_seen() -> None:
     assert describe(cached(2)) == describe(cached(2)) != describe(cached(3))
 
 
+def test_closures_that_hold_nothing_keep_their_places() -> None:
+    def factory(lower: Any = None, upper: Any = None) -> Any:
+        return lambda value: (lower, value, upper)
+
+    assert len({describe(factory(*given)) for given in ((5,), (None, 5), (), (5, 5))}) == 4
+
+
+def test_the_version_of_a_module_that_a_function_names_is_seen(monkeypatch: Any) -> None:
+    import sklearn
+
+    def make() -> Any:
+        return sklearn.clone
+
+    before = describe(make)
+    monkeypatch.setattr(sklearn, "__version__", "99.0")
+    assert describe(make) != before
+
+
 @pytest.mark.parametrize(
-    "change", [{"offset": 5}, {"fixed": 2}, {"change": " * 0"}, {"size": 4}, {"factor": 3}], ids=str
+    "change",
+    [{"offset": 5}, {"fixed": 2}, {"change": " * 0"}, {"size": 4}, {"factor": 3}, {"shift": 2}, {"deep": 2}],
+    ids=str,
 )
 def test_a_change_of_the_user_s_code_is_seen(tmp_path: Path, monkeypatch: Any, change: dict[str, Any]) -> None:
     first = describe(defined(tmp_path, monkeypatch))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import json
+import os
 import pickle
 import signal
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,11 @@ from live_suites import EXECUTOR, METRICS, SPACE, one_column
 
 from hpo_gym.errors import DataError, DataIntegrityError, InvalidSettingError
 from hpo_gym.live import STATUSES
+from hpo_gym.live.cache import MeasurementCache
 from hpo_gym.live.executors import ExecutorSettings, close_executors
 from hpo_gym.live.kept_trainings import KeptTrainings
 from hpo_gym.live.limits import Limits
+from hpo_gym.live.measurement import Measurement
 from hpo_gym.live.surrogate import LiveSurrogate
 from hpo_gym.sources import load_suite
 from hpo_gym.spaces import SearchSpace
@@ -96,17 +100,20 @@ def test_another_library_is_another_training(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("fault", "status", "kept"),
+    ("fault", "status", "kept", "seconds"),
     [
-        (objectives.raises, "error", False),
-        (objectives.segfault, "crashed", False),
-        (objectives.sleep_for_ever, "timeout", True),
-        (objectives.not_a_number, "invalid", True),
+        (objectives.raises, "error", False, 30.0),
+        (objectives.segfault, "crashed", False, 30.0),
+        (objectives.raise_memory_error, "memory", False, 30.0),
+        (objectives.sleep_for_ever, "timeout", True, 0.5),
+        (objectives.not_a_number, "invalid", True, 30.0),
     ],
 )
-def test_errors_and_crashes_are_tried_again(tmp_path: Path, fault: Any, status: str, kept: bool) -> None:
+def test_what_may_be_otherwise_tomorrow_is_tried_again(
+    tmp_path: Path, fault: Any, status: str, kept: bool, seconds: float
+) -> None:
     file = tmp_path / "trainings.sqlite"
-    executor = ExecutorSettings(workers=1, limits=Limits(seconds=0.5, memory=1024))
+    executor = ExecutorSettings(workers=1, limits=Limits(seconds, memory=1024))
 
     def surrogate() -> LiveSurrogate:
         return LiveSurrogate(one_column(), [objectives.Numbered(fault)], METRICS, executor, trainings=file)
@@ -119,6 +126,7 @@ def test_errors_and_crashes_are_tried_again(tmp_path: Path, fault: Any, status: 
     again = later.measure(torch.tensor([0]), u, active)
     assert torch.equal(again.status, found.status) and later.cache.hits == int(kept)
     assert torch.equal(again.values, found.values)
+    assert [each.status for each in later.failures] == [status], "what failed is told, whoever had trained it"
 
 
 _SCRIPT = """
@@ -128,41 +136,72 @@ from pathlib import Path
 import test_live_trainings
 
 if __name__ == "__main__":
-    test_live_trainings.slow_search(Path({file!r}))
+    test_live_trainings.search(Path({file!r}), 5)
+    print("trained", flush=True)
+    sys.stdin.read()
 """
 
 
-def slow_search(file: Path | None) -> list[Measured]:
-    """Measure 30 points, one after another."""
+def search(file: Path, points: int) -> list[Measured]:
+    """Measure some points, one after another."""
     executor = ExecutorSettings(workers=1, limits=Limits(seconds=30.0, memory=1024))
     surrogate = LiveSurrogate(one_column(), [objectives.sleeps(0.1)], METRICS, executor, trainings=file)
-    points = torch.linspace(0.51, 1.0, 30)[:, None]
     one = torch.ones(1, 1, dtype=torch.bool)
-    return [surrogate.measure(torch.tensor([0]), point[None], one) for point in points]
+    places = torch.linspace(0.51, 1.0, 30)[:points, None]
+    return [surrogate.measure(torch.tensor([0]), place[None], one) for place in places]
 
 
 @pytest.mark.slow
-def test_a_killed_process_loses_the_training_under_way_and_no_other(tmp_path: Path) -> None:
+def test_what_a_killed_process_had_trained_is_not_trained_again(tmp_path: Path) -> None:
     file, script = tmp_path / "trainings.sqlite", tmp_path / "script.py"
     script.write_text(_SCRIPT.format(tests=str(Path(__file__).parent), file=str(file)))
-    process = subprocess.Popen([sys.executable, str(script)])
-    deadline = time.monotonic() + 120.0
-    while process.poll() is None and time.monotonic() < deadline:
-        # Read while the other process writes.
-        if file.exists() and len(KeptTrainings(file)) >= 5:
-            break
-        time.sleep(0.02)
+    process = subprocess.Popen([sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "trained\n"
     process.send_signal(signal.SIGKILL)
-    process.wait()
-    kept = len(KeptTrainings(file))
-    assert 5 <= kept < 30
-    begun = time.monotonic()
-    resumed = slow_search(file)
-    assert len(resumed) == len(KeptTrainings(file)) == 30
-    # Those that were kept took no time, whatever the machine does.
-    assert time.monotonic() - begun > (30 - kept) * 0.1
-    again = slow_search(file)
-    assert all(map(equal, resumed, again))
+    process.communicate()
+    with sqlite3.connect(file) as connection:
+        kept = [json.loads(blob) for (blob,) in connection.execute("SELECT measurement FROM trainings")]
+    assert len(kept) == 5
+    resumed = search(file, 8)
+    # Trained again, they would have taken another time.
+    seconds = [float(each.seconds) for each in resumed[:5]]
+    assert sorted(seconds) == pytest.approx(sorted(each["seconds"] for each in kept), rel=1e-6)
+    assert len(KeptTrainings(file)) == 8
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_forked_process_has_locks_and_a_file_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "trainings.sqlite"
+    cache = MeasurementCache(file=file, objectives=[b"one"])
+
+    def found(value: float) -> Callable[[], Future[Measurement]]:
+        def measure() -> Future[Measurement]:
+            future: Future[Measurement] = Future()
+            future.set_result(Measurement("ok", {"accuracy": value}))
+            return future
+
+        return measure
+
+    def ask(point: bytes, value: float) -> Measurement:
+        answer = cache.ask((0, point, 1.0, 0), found(value))
+        measurement = answer.result() if isinstance(answer, Future) else answer
+        cache.wait_kept((0, point, 1.0, 0))
+        return measurement
+
+    ask(b"before", 0.25)
+    # As if a thread that does not live on in the child had been about to keep something.
+    with cache._lock:
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                again, new = ask(b"before", 0.75), ask(b"in the child", 0.5)
+                status = 0 if (again.metrics["accuracy"], new.metrics["accuracy"]) == (0.25, 0.5) else 2
+            finally:
+                os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert ask(b"in the child", 0.75).metrics == {"accuracy": 0.5}
+    assert len(KeptTrainings(file)) == 2
 
 
 def test_a_file_that_is_none_names_itself_and_the_remedy(tmp_path: Path) -> None:
@@ -178,16 +217,36 @@ def test_a_file_that_is_none_names_itself_and_the_remedy(tmp_path: Path) -> None
         measured(neighbours(file))
 
 
-def test_a_training_that_cannot_be_kept_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    surrogate = neighbours(tmp_path / "trainings.sqlite", executor=ExecutorSettings(workers=1))
+def test_a_training_that_cannot_be_kept_is_told_and_written_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    surrogate = neighbours(tmp_path / "trainings.sqlite")
 
     def full(*_: Any) -> None:
         raise DataError("the disk is full")
 
-    monkeypatch.setattr(KeptTrainings, "put", full)
-    with pytest.raises(DataError, match="the disk is full"):
-        for rows in range(1, 7):
-            measured(surrogate, rows=rows)
+    with monkeypatch.context() as patch:
+        patch.setattr(KeptTrainings, "put", full)
+        for _ in range(2):
+            with pytest.raises(DataError, match="the disk is full"):
+                measured(surrogate, rows=1)
+    measured(surrogate, rows=1)
+    assert len(KeptTrainings(tmp_path / "trainings.sqlite")) == 1 and surrogate.cache.hits == 2
+
+
+def test_a_path_that_cannot_be_is_told_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for file, error, says in (
+        (5, InvalidSettingError, "trainings=5 must be the path of a file"),
+        (tmp_path / "file" / "trainings.sqlite", DataError, "file/trainings.sqlite cannot be made"),
+        (tmp_path, DataError, "cannot be read or written"),
+    ):
+        with pytest.raises(error, match=says):
+            neighbours(file)  # type: ignore[arg-type]
+    with KeptTrainings(tmp_path / "trainings.sqlite") as store:
+        pass
+    with pytest.raises(InvalidSettingError, match="is closed"):
+        len(store)
 
 
 def test_an_objective_that_another_process_cannot_tell_is_refused(tmp_path: Path) -> None:

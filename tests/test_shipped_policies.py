@@ -26,6 +26,7 @@ from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import DataIntegrityError, DataMissingError, InvalidSettingError, SplitLeakError
 from hpo_gym.seeding import generator
 from hpo_gym.sources import load_suite
+from hpo_gym.spaces import SearchSpace
 
 SPACE = "bbob-2d"
 ENV = EnvironmentConfig(id="HPO-Synthetic-v0", space=SPACE, num_envs=16, budget=6)
@@ -76,7 +77,7 @@ def policies(run, tmp_path_factory) -> Path:
 def shipped(policies, monkeypatch) -> Path:
     """Let that folder be the one that travels with the repository."""
     monkeypatch.setattr(shipped_policies, "FOLDER", policies)
-    monkeypatch.setattr(comparison, "load_shipped", functools.partial(load_shipped, folder=policies))
+    monkeypatch.setattr(comparison, "load_fitting", functools.partial(shipped_policies.load_fitting, folder=policies))
     return policies
 
 
@@ -208,6 +209,13 @@ def test_the_same_space_under_another_name_is_played_by_its_policy():
     for changes in ({"metric": "auc"}, {"name": "rbv2_svm"}):
         scenario.spec = dataclasses.replace(embedded.spec, **{"name": "rbv2_rpart", **changes})
         assert shipped_policies_of(["grpo"], [], scenario) == []
+    # As many hyperparameters of the same names, of which one reaches further.
+    scenario = load_suite("bundled", "rpart")
+    column, *others = scenario.space.spec.columns
+    wider = dataclasses.replace(column, upper=2.0 * column.upper)
+    scenario.space = SearchSpace(dataclasses.replace(scenario.space.spec, columns=(wider, *others)))
+    scenario.spec = dataclasses.replace(scenario.spec, name="rbv2_rpart")
+    assert shipped_policies_of(["grpo"], [], scenario) == []
 
 
 def test_a_run_that_is_given_takes_the_place_of_what_ships(shipped, run):

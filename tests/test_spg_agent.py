@@ -74,7 +74,9 @@ def test_the_default_first_then_random_ones_all_of_one_training(training: str, v
 
 def test_it_needs_a_space_that_says_how_a_network_is_trained() -> None:
     env = HPOVectorEnv(1, source=quadratic_suite(), split="all", action="continuous", observation="history")
-    with pytest.raises(InvalidSettingError, match=r"no hyperparameter 'training'.*env=live_spg"):
+    with pytest.raises(
+        InvalidSettingError, match=r"'training', which is no hyperparameter.*learning_rate.*agents/spg\.md"
+    ):
         an_agent(env)
     with pytest.raises(UnknownNameError, match="Did you mean 'spg'"):
         SPGSearchConfig(training="spgs")
@@ -118,7 +120,7 @@ def test_dropout_is_a_hyperparameter_of_plain_trainings_only(model: Any) -> None
 def test_spg_plays_a_live_environment_of_networks() -> None:
     options = {"datasets": ["sklearn:iris", "sklearn:wine"], "workers": 2, "iterations": 6}
     env = make_environment(preset("live_spg"), num_envs=1, source_options=options, observation="history", budget=3)
-    assert env.suite.name == "spg_mlp" and env.suite.surrogate.identity_is_stable
+    assert env.suite.name == "agents.spg_networks:MLP" and env.suite.surrogate.identity_is_stable
     records = evaluate(as_contender(an_agent(env)), env.suite, split="all", seeds=1, budget=3)
     frame = records.frame
     assert (
@@ -156,7 +158,7 @@ def test_a_model_of_one_s_own_is_played_by_its_name(module: str) -> None:
     _, info = env.reset(seed=0)
     _, _, _, _, info = env.step(np.array([0.9], dtype=np.float32))
     assert info["status"] == 0 and info["seconds"] > 0.0
-    assert env.unwrapped.suite.name == "tree"  # type: ignore[attr-defined]
+    assert env.unwrapped.suite.name == f"{module}:TREE"  # type: ignore[attr-defined]
     env.close()
 
 
@@ -178,6 +180,9 @@ def test_a_name_that_is_none_is_told(module: str, name: str, error: type[HPOGymE
 def test_what_a_network_cannot_learn_is_refused_before_it_is_trained() -> None:
     with pytest.raises(InvalidSettingError, match="spg_mlp is a classifier, and sklearn:diabetes is for regression"):
         load_suite("live", "agents.spg_networks:MLP", datasets=["sklearn:diabetes"])
+    with pytest.raises(InvalidSettingError, match="spg_cnn needs images, and sklearn:iris is none"):
+        load_suite("live", "agents.spg_networks:CNN", datasets=["sklearn:iris"])
+    assert [str(task) for task in load_suite("live", "agents.spg_networks:CNN").tasks] == ["custom:sklearn:digits"]
 
 
 def seen(fit: Fit, random_state: int, power: float) -> Any:
@@ -190,6 +195,10 @@ def test_a_function_that_asks_for_fit_is_given_it() -> None:
     fit = Fit("classification", 8, 2, 2, iterations=3, seed=5)
     assert model.build({"power": 0.5}, fit) == (fit, 5, 0.5) and model.iterations == 7
     assert LiveObjective(model, data_source("sklearn:iris")).fidelity_kind == "iterations"
+    from sklearn.tree import DecisionTreeRegressor
+
+    with pytest.raises(InvalidSettingError, match="says that it is for regression"):
+        own_model(DecisionTreeRegressor(), SpaceSpec((), {}), task="classification")
     with pytest.raises(UnknownNameError, match="Did you mean 'regression'"):
         own_model(seen, spec, task="regresion")  # type: ignore[arg-type]
 

@@ -141,6 +141,7 @@ def own_model(
     *,
     iterations: tuple[str, int] | int | None = None,
     task: TaskType | None = None,
+    images: bool = False,
     name: str = "",
 ) -> UserModel:
     """Return a user's own estimator with its search space, to be trained on any data.
@@ -152,6 +153,7 @@ def own_model(
         iterations: As for :func:`objective`; a number for a function that asks for ``fit``: ``fit.iterations`` of a
             full evaluation.
         task: What it learns, where the estimator does not say so itself.
+        images: Whether it needs images.
         name: What messages call it; default: the estimator's own.
 
     Raises:
@@ -166,7 +168,7 @@ def own_model(
         )
     parameter, full = iterations if isinstance(iterations, tuple | list) else ("", iterations or 0)
     own = estimator.__name__ if hasattr(estimator, "__name__") else type(estimator).__name__
-    return UserModel(estimator, _spec(space), name or own, parameter, full, task)
+    return UserModel(estimator, _spec(space), name or own, parameter, full, task, images)
 
 
 def _check_settings(settings: Mapping[str, Any]) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from hpo_gym.errors import HPOGymError, require_integer
+from hpo_gym.errors import require_integer
 from hpo_gym.live.kept_trainings import KeptTrainings
 from hpo_gym.live.measurement import Measurement
 
@@ -22,7 +24,8 @@ class MeasurementCache:
     """Measurements by what decides them; of more than ``most`` the one that was asked for least recently goes.
 
     Failures are kept like all others: a configuration that took its worker down is not tried again. Safe to use from
-    several threads. A copy holds what was measured, and nothing of what is under way.
+    several threads. A copy, and the cache of a forked process, holds what was measured, and nothing of what is under
+    way.
 
     Args:
         most: Measurements to keep in memory, at least 1.
@@ -36,25 +39,49 @@ class MeasurementCache:
     def __init__(self, most: int = 100_000, file: Path | None = None, objectives: Sequence[bytes] = ()) -> None:
         require_integer("most", most, 1)
         self._most, self._file, self._objectives = most, file, tuple(objectives)
-        self._store = None if file is None else KeptTrainings(file)
         self._known: OrderedDict[Question, Measurement] = OrderedDict()
-        self._running: dict[Question, Future[Measurement]] = {}
-        self._lock = threading.Condition()
-        self._unkept: Exception | None = None
         #: Questions that were answered without a measurement of their own.
         self.hits = 0
+        self._begin()
+        # Said now, and not when the first training has ended.
+        self._opened()
+
+    def _begin(self) -> None:
+        """Begin in this process, with what is known."""
+        self._running: dict[Question, Future[Measurement]] = {}
+        self._lock = threading.Condition()
+        # One writer: an executor's thread has workers to watch, and a disk may be slow.
+        self._writer: ThreadPoolExecutor | None = None
+        self._writing: dict[Question, tuple[Measurement, Future[None]]] = {}
+        self._store: KeptTrainings | None = None
+        _caches.add(self)
+
+    def _opened(self) -> KeptTrainings | None:
+        with self._lock:
+            if self._file is not None and self._store is None:
+                self._store = KeptTrainings(self._file)
+            return self._store
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def ask(self, question: Question, measure: Callable[[], Future[Measurement]]) -> Measurement | Future[Measurement]:
+    def ask(
+        self,
+        question: Question,
+        measure: Callable[[], Future[Measurement]],
+        tell: Callable[[Measurement], None] = lambda _: None,
+    ) -> Measurement | Future[Measurement]:
         """Return the answer, or that to come: what ``measure`` begins, unless it is being found already.
 
+        Args:
+            question: What is asked.
+            measure: Begins the measurement.
+            tell: Called with what another process had measured.
+
         Raises:
-            DataError: If an earlier measurement could not be kept, or kept ones cannot be read.
+            DataError: If kept measurements cannot be read.
         """
         with self._lock:
-            self._raise_unkept()
             found = self._known.get(question)
             if found is not None:
                 self.hits += 1
@@ -63,10 +90,12 @@ class MeasurementCache:
             if question in self._running:
                 self.hits += 1
                 return self._running[question]
-            kept = None if self._store is None else self._store.get(self._key(question))
+            store = self._opened()
+            kept = None if store is None else store.get(self._key(question))
             if kept is not None:
                 self.hits += 1
                 self._remember(question, kept)
+                tell(kept)
                 return kept
             future = measure()
             self._running[question] = future
@@ -75,19 +104,22 @@ class MeasurementCache:
         return future
 
     def wait_kept(self, question: Question) -> None:
-        """Wait until a measurement whose result is there is kept, too: those who wait for it hear of it first.
+        """Wait until a measurement whose result is there is kept, too.
 
         Raises:
-            DataError: If it could not be kept.
+            DataError: If it cannot be written; whoever asks for it again has it written again.
         """
         with self._lock:
             self._lock.wait_for(lambda: question not in self._running)
-            self._raise_unkept()
-
-    def _raise_unkept(self) -> None:
-        # It was found in a thread of an executor, where nobody would hear of it.
-        if self._unkept is not None:
-            raise self._unkept
+            if question not in self._writing:
+                return
+            measurement, written = self._writing[question]
+        if written.done() and written.exception() is not None:
+            # It was tried before, and may do now.
+            written = self._write(question, measurement)
+        written.result()
+        with self._lock:
+            self._writing.pop(question, None)
 
     def _keep(self, question: Question, future: Future[Measurement]) -> None:
         with self._lock:
@@ -96,11 +128,20 @@ class MeasurementCache:
             if future.cancelled() or future.exception() is not None:
                 return
             self._remember(question, future.result())
-            if self._store is not None:
-                try:
-                    self._store.put(self._key(question), future.result())
-                except HPOGymError as error:
-                    self._unkept = error
+            if self._file is not None:
+                self._write(question, future.result())
+
+    def _write(self, question: Question, measurement: Measurement) -> Future[None]:
+        with self._lock:
+            self._writer = self._writer or ThreadPoolExecutor(1, "kept trainings")
+            written = self._writer.submit(self._put, self._key(question), measurement)
+            self._writing[question] = measurement, written
+            return written
+
+    def _put(self, key: str, measurement: Measurement) -> None:
+        store = self._opened()
+        assert store is not None  # there is a file to write to
+        store.put(key, measurement)
 
     def _remember(self, question: Question, measurement: Measurement) -> None:
         self._known[question] = measurement
@@ -118,5 +159,21 @@ class MeasurementCache:
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
-        self._running, self._lock, self._unkept = {}, threading.Condition(), None
-        self._store = None if self._file is None else KeptTrainings(self._file)
+        self._begin()
+
+
+_caches: weakref.WeakSet[MeasurementCache] = weakref.WeakSet()
+# A child must not close what its parent has opened: SQLite forbids it.
+_of_parents: list[KeptTrainings] = []
+
+
+def _begin_all() -> None:
+    """Let a forked process have locks that nobody holds, and files of its own."""
+    for cache in _caches:
+        if cache._store is not None:
+            _of_parents.append(cache._store)
+        cache._begin()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_all)

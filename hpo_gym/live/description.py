@@ -8,14 +8,17 @@ estimator is shortened by scikit-learn, so that neither will do.
 from __future__ import annotations
 
 import dataclasses
+import dis
 import functools
 import hashlib
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import Field, fields, is_dataclass
+from importlib.metadata import packages_distributions, version
+from importlib.util import find_spec, resolve_name
 from pathlib import Path
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -102,7 +105,7 @@ class _Description:
             yield f"set {len(value)}".encode()
             yield from sorted(b"".join(self.parts(item)) for item in value)
         elif isinstance(value, ModuleType):
-            yield f"module {value.__name__}".encode()
+            yield _name_of_module(value.__name__)
             yield from _files(value.__name__)
         elif isinstance(value, functools.partial):
             yield from self.parts(["partial", value.func, value.args, value.keywords])
@@ -133,11 +136,14 @@ class _Description:
 
     def _function(self, value: FunctionType) -> Iterator[bytes]:
         yield from _code(value.__code__)
-        enclosed = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
+        enclosed = [_content(cell) for cell in value.__closure__ or ()]
         yield from self.parts([value.__defaults__, value.__kwdefaults__, enclosed])
         for name in sorted(_names(value.__code__) & set(value.__globals__)):
             yield name.encode()
             yield from self.parts(value.__globals__[name])
+        for module in sorted(_imported(value.__code__, value.__globals__.get("__package__"))):
+            yield _name_of_module(module)
+            yield from _files(module)
 
 
 def _bare(attribute: Any) -> Any:
@@ -152,17 +158,46 @@ def _bare(attribute: Any) -> Any:
     return attribute if isinstance(attribute, type | FunctionType) or not hasattr(attribute, "__set__") else None
 
 
-def _is_filled(cell: Any) -> bool:
+def _content(cell: CellType) -> Any:
+    """Return what a cell holds; one that is not filled yet holds the mark of that."""
     try:
-        return cell.cell_contents is not None
+        return cell.cell_contents
     except ValueError:
-        return False
+        return Ellipsis
 
 
 def _names(code: CodeType) -> set[str]:
     """Return the names that code, and what is defined within it, may look up outside of itself."""
     inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
     return set(code.co_names).union(*map(_names, inner))
+
+
+def _imported(code: CodeType, package: str | None) -> set[str]:
+    """Return the modules that code, and what is defined within it, imports when it is called."""
+    found, level = set(), 0
+    constants: list[Any] = []
+    for step in dis.get_instructions(code):
+        if step.opname == "LOAD_CONST":
+            constants.append(step.argval)
+        elif step.opname == "IMPORT_NAME":
+            # The level and the names have been loaded just before.
+            level, names = constants[-2:]
+            base = f"{'.' * level}{step.argval}"
+            module = resolve_name(base, package) if level and package else base.lstrip(".")
+            # What is named after a package may be a module in it.
+            found |= {module, *(f"{module}.{name}" for name in names or () if name != "*")}
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            found |= _imported(constant, package)
+    return {name for name in found if _is_module(name)}
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return name in sys.modules or find_spec(name) is not None
+    except (ImportError, ValueError):
+        # What cannot be imported here cannot be told; whoever trains will say so.
+        return False
 
 
 def _code(code: CodeType) -> Iterator[bytes]:
@@ -176,9 +211,25 @@ def _code(code: CodeType) -> Iterator[bytes]:
 
 
 def _name(value: type | Callable[..., Any]) -> bytes:
-    top = str(value.__module__).partition(".")[0]
-    version = getattr(sys.modules.get(top), "__version__", "") if _is_installed(value.__module__) else ""
-    return f"{value.__module__}.{value.__qualname__} {version}".encode()
+    return f"{value.__module__}.{value.__qualname__} {_version(value.__module__)}".encode()
+
+
+def _name_of_module(name: str) -> bytes:
+    return f"module {name} {_version(name)}".encode()
+
+
+def _version(module: str) -> str:
+    """Return the version of what a module was installed with, empty for a module of the user."""
+    if not _is_installed(module):
+        return ""
+    top = module.partition(".")[0]
+    told = getattr(sys.modules.get(top), "__version__", None)
+    return str(told) if told else " ".join(map(version, sorted(set(_distributions().get(top, ())))))
+
+
+@functools.cache
+def _distributions() -> Mapping[str, Sequence[str]]:
+    return packages_distributions()
 
 
 @functools.cache
@@ -190,32 +241,37 @@ def _installed_folders() -> tuple[Path, ...]:
 
 def _is_installed(module: str) -> bool:
     """Whether a module came with Python, a package or this one, so that its name and version say what it is."""
-    found = sys.modules.get(module)
-    if found is None:
-        return False
-    origin = getattr(found, "__file__", None)
+    origin = _origin(module)
     if origin is None:
         # Built in, or the interpreter's own prompt.
-        return module != "__main__"
-    path = Path(origin).resolve()
-    return any(path.is_relative_to(folder) for folder in _installed_folders())
+        return module in sys.modules and module != "__main__"
+    return any(origin.is_relative_to(folder) for folder in _installed_folders())
+
+
+def _origin(module: str) -> Path | None:
+    """Return the file of a module, whether this process has imported it or not."""
+    found = sys.modules.get(module)
+    if found is None:
+        spec = find_spec(module) if _is_module(module) else None
+        origin = spec.origin if spec is not None and spec.has_location else None
+    else:
+        origin = getattr(found, "__file__", None)
+    return Path(origin).resolve() if origin else None
 
 
 def _files(module: str) -> Iterator[bytes]:
     """Yield digests of the user's file that a module is, and of those that it imports, in order of their names."""
-    known: dict[str, ModuleType] = {}
+    known: dict[str, bytes] = {}
     left = [module]
     while left:
         name = left.pop()
-        found = sys.modules.get(name)
-        if found is None or name in known or _is_installed(name):
+        origin = _origin(name)
+        if name in known or origin is None or not origin.is_file() or _is_installed(name):
             continue
-        known[name] = found
-        for value in list(vars(found).values()):
-            origin = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
-            if isinstance(origin, str):
-                left.append(origin)
+        content = known[name] = origin.read_bytes()
+        if origin.suffix == ".py":
+            package = name if origin.name == "__init__.py" else name.rpartition(".")[0]
+            # As text, because what has been imported differs from process to process.
+            left += _imported(compile(content, str(origin), "exec"), package)
     for name in sorted(known):
-        origin = getattr(known[name], "__file__", None)
-        if origin is not None and Path(origin).is_file():
-            yield hashlib.sha256(Path(origin).read_bytes()).digest()
+        yield hashlib.sha256(known[name]).digest()

@@ -13,14 +13,14 @@ from hpo_gym.live.measurement import Measurement
 __all__ = ["KeptTrainings"]
 
 # What these say may be different tomorrow: a library that is missing, a machine that was short of memory for others.
-_TRIED_AGAIN = ("error", "crashed")
+_TRIED_AGAIN = ("error", "crashed", "memory")
 
 
 class KeptTrainings(BlobStore):
     """Measurements by what decides them, in one SQLite file; several processes may use it at once.
 
-    Kept is what a training itself decides: its metrics, or that it is too slow, too large or diverges. What raised or
-    crashed is tried again by the next process.
+    Kept is what a training itself decides: its metrics, or that it is too slow or diverges. What raised, crashed or had
+    too little memory is tried again by the next process.
 
     Args:
         path: The file; it is made where it is missing.

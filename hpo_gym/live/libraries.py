@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
 
 from hpo_gym.errors import InvalidSettingError
 
@@ -12,6 +15,24 @@ __all__ = ["EXTRAS", "model_versions", "require_library"]
 #: The extra of this package that installs a module.
 EXTRAS = {"sklearn": "live", "xgboost": "xgboost", "lightgbm": "lightgbm", "openml": "openml"}
 
+# Modules beside this one that say how a model is made, trained and scored, and on which rows.
+_TRAINING = (
+    "datasets",
+    "embedded_boosting",
+    "embedded_models",
+    "embedded_network",
+    "embedded_suite",
+    "frames",
+    "live_objective",
+    "models",
+    "preprocessing",
+    "presets",
+    "scoring",
+    "table",
+    "torch_models",
+    "user_model",
+    "validation",
+)
 # Distributions that models are trained by, as pip names them.
 _TRAINERS = ("numpy", "scipy", "scikit-learn", "torch", "xgboost", "lightgbm")
 
@@ -25,6 +46,15 @@ def model_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+@cache
+def training_code() -> str:
+    """Return a digest of this package's own code that decides what a training measures."""
+    content = hashlib.sha256()
+    for name in _TRAINING:
+        content.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+    return content.hexdigest()
 
 
 def require_library(module: str, what: str) -> None:

@@ -172,9 +172,10 @@ class LiveObjective:
             InvalidSettingError: If a classifier is to learn numbers, or a regressor classes, or a network for images
                 what is none.
         """
-        if isinstance(self.model, str) and find_family(self.model).images and self.table.image is None:
+        model = find_family(self.model) if isinstance(self.model, str) else self.model
+        if model.images and self.table.image is None:
             raise InvalidSettingError(
-                f"{self.model} needs images, and {self.table.name} is none: use 'sklearn:digits', or store_arrays(..., "
+                f"{model.name} needs images, and {self.table.name} is none: use 'sklearn:digits', or store_arrays(..., "
                 "image=(channels, height, width))."
             )
         task = self.table.task

@@ -276,11 +276,17 @@ class WorkerPool:
             if call is None:
                 if now >= worker.deadline(self.limits):
                     self._dismiss(worker)
+            elif worker.process.connection.poll():
+                # It has something to say: whoever is late is this thread.
+                continue
+            elif now >= worker.deadline(self.limits) and call.started == math.inf:
+                # No property of the configuration: a file system that is slow today, for example.
+                self._dismiss(worker)
+                late = f"Loading the objective took longer than the limit of {_STARTUP_SECONDS:g} s"
+                call.future.set_exception(EvaluationFailedError(f"{late}.\n{worker.process.printed}".strip()))
             elif now >= worker.deadline(self.limits):
-                late = call.started == math.inf
-                limit = _STARTUP_SECONDS if late else self.limits.seconds
-                what = "loading the objective" if late else "the call"
-                self._stop(worker, call, "timeout", f"{what} took longer than the limit of {limit:g} s", now)
+                late = f"the call took longer than the limit of {self.limits.seconds:g} s"
+                self._stop(worker, call, "timeout", late, now)
             elif now - worker.looked >= _LOOK_SECONDS:
                 everything = now - worker.looked_at_all >= _LOOK_AT_ALL_SECONDS
                 worker.looked = now

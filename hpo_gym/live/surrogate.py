@@ -17,7 +17,7 @@ from hpo_gym.errors import EvaluationFailedError, InvalidSettingError, require_i
 from hpo_gym.live.cache import MeasurementCache, Question
 from hpo_gym.live.description import Undescribed, describe
 from hpo_gym.live.executors import ExecutorSettings, open_executor, pickled
-from hpo_gym.live.libraries import model_versions
+from hpo_gym.live.libraries import model_versions, training_code
 from hpo_gym.live.measurement import Measurement, checked
 from hpo_gym.spaces import SearchSpace, SpaceSpec
 from hpo_gym.spaces.spec import Value
@@ -51,6 +51,12 @@ class Objective(Protocol):
             share: Of a full evaluation, in (0, 1].
             seed: Root of everything random.
         """
+
+
+def _file(trainings: str | Path) -> Path:
+    if not isinstance(trainings, str | Path) or not str(trainings):
+        raise InvalidSettingError(f"trainings={trainings!r} must be the path of a file, e.g. 'trainings.sqlite'.")
+    return Path(trainings).expanduser().absolute()
 
 
 class _Decoder:
@@ -162,9 +168,10 @@ class LiveSurrogate(MeasuredSurrogate):
                         "functions and classes, or leave out trainings."
                     ) from error
             content.update(told[-1])
-        file = None if trainings is None else Path(trainings).absolute()
         # The seed and the share are part of what is asked.
-        common = repr((self.executor.limits, decides[-1], space.spec)).encode()
+        limits = (float(self.executor.limits.seconds), self.executor.limits.memory)
+        common = repr((limits, decides[-1], training_code(), space.spec)).encode()
+        file = None if trainings is None else _file(trainings)
         #: What was measured already.
         self.cache = MeasurementCache(file=file, objectives=[hashlib.sha256(common + each).digest() for each in told])
         self.register_buffer("identity", torch.tensor(list(content.digest()), dtype=torch.uint8), persistent=False)
@@ -200,15 +207,20 @@ class LiveSurrogate(MeasuredSurrogate):
         def submit() -> Future[Measurement]:
             executor = open_executor(self.executor)
             future = executor.submit(self._objectives[index], configuration, share, seed)
-            future.add_done_callback(lambda done: self._tell(done, configuration))
+            future.add_done_callback(ended)
             return future
 
-        return self.cache.ask(question, submit)
+        def ended(future: Future[Measurement]) -> None:
+            if not future.cancelled() and future.exception() is None:
+                tell(future.result())
 
-    def _tell(self, future: Future[Measurement], configuration: Mapping[str, Any]) -> None:
-        if future.cancelled() or future.exception() is not None:
-            return
-        found = checked(future.result(), self._names)
+        def tell(measurement: Measurement) -> None:
+            self._tell(measurement, configuration)
+
+        return self.cache.ask(question, submit, tell)
+
+    def _tell(self, measurement: Measurement, configuration: Mapping[str, Any]) -> None:
+        found = checked(measurement, self._names)
         if found.status == "ok":
             return
         # The first of each kind is news; a thousand of them are not.

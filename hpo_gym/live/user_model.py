@@ -33,9 +33,11 @@ class UserModel:
             ``fit.iterations`` is what counts.
         iterations: Its value in a full evaluation; 0 without such a parameter.
         task: What it learns, where an estimator does not say so itself; ``None``: either.
+        images: Whether it needs images.
 
     Raises:
-        InvalidSettingError: If the estimator is none, or the number of iterations and their parameter do not match.
+        InvalidSettingError: If the estimator is none, the number of iterations and their parameter do not match, or it
+            says that it is for another task.
         UnknownNameError: If an estimator has no parameter of the name of a hyperparameter or of the iterations.
     """
 
@@ -45,6 +47,7 @@ class UserModel:
     iterations_parameter: str = ""
     iterations: int = 0
     task: TaskType | None = None
+    images: bool = False
 
     def __post_init__(self) -> None:
         require_integer("iterations", self.iterations, 0)
@@ -66,6 +69,8 @@ class UserModel:
             require_names(
                 f"parameter of {self.name}", (*self.spec.names, *filter(None, [self.iterations_parameter])), allowed
             )
+            if self._says not in (None, self.task) and self.task is not None:
+                raise InvalidSettingError(f"task={self.task!r}: {self.name} says that it is for {self._says}.")
         elif not callable(self.estimator):
             raise InvalidSettingError(
                 f"{self.estimator!r} is neither an estimator (with fit, get_params and set_params) nor a class or "
@@ -79,8 +84,10 @@ class UserModel:
     @property
     def learns(self) -> TaskType | None:
         """What the estimator is for, as far as it is known."""
-        if self.task is not None:
-            return self.task
+        return self.task or self._says
+
+    @property
+    def _says(self) -> TaskType | None:
         if not self._is_instance or not hasattr(self.estimator, "__sklearn_tags__"):
             return None
         from sklearn.base import is_classifier, is_regressor

@@ -112,7 +112,9 @@ def load_live(
     sources = _sources(datasets, images)
     objectives = [LiveObjective(model, source, _metrics(metric), **chosen) for source in sources]
     provenance = {"datasets": [source.data.name for source in objectives]}
-    return suite_of(objectives, metric=metric, provenance=provenance, **common)
+    # A model of one's own is called as it is asked for: two may have one estimator.
+    name = model if isinstance(model, str) else str(space)
+    return suite_of(objectives, name, metric=metric, provenance=provenance, **common)
 
 
 def _model(space: str, known: Sequence[str]) -> tuple[str | UserModel, bool]:
@@ -121,7 +123,8 @@ def _model(space: str, known: Sequence[str]) -> tuple[str | UserModel, bool]:
     from hpo_gym.live.named_model import is_model_name, named_model
 
     if is_model_name(space):
-        return named_model(space), False
+        own = named_model(space)
+        return own, own.images
     if space not in known:
         remedy = "Or a model of your own: <module>:<name>."
         raise unknown_name("model family", space, known, remedy)

@@ -15,10 +15,18 @@ if TYPE_CHECKING:
 else:
     Settings = TypeVar("Settings")
 
-__all__ = ["MEASURED", "refuse_data_dir", "settings_of"]
+__all__ = ["MEASURED", "deciding_options", "refuse_data_dir", "settings_of"]
 
 #: Note of every suite of trainings.
 MEASURED = "Evaluations are trainings: their seconds are measured, and no two runs agree on them."
+
+# Options of sources that say where models are trained, and where that is kept: they change no result.
+_NO_RESULT = ("executor", "scheduler", "trainings", "workers")
+
+
+def deciding_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return those options of a source that decide what is measured."""
+    return {name: value for name, value in (options or {}).items() if name not in _NO_RESULT}
 
 
 def refuse_data_dir(source: str, data_dir: str | None) -> None:

@@ -253,7 +253,7 @@ def _json(content: Any) -> Any:
 
 
 def default_name(*parts: object) -> str:
-    """Return the name of a folder that nobody has named; a model of one's own has a colon, which some systems forbid."""
+    """Return the name of a folder that nobody has named, without the colon in that of a model of one's own."""
     return "-".join(str(part) for part in parts).replace(":", ".")
 
 

@@ -17,6 +17,7 @@ from agents.populations import HistoryAgent, Trials
 from agents.problem import Problem
 from agents.spg_networks import TRAINING
 from hpo_gym.errors import InvalidSettingError, unknown_name
+from hpo_gym.spaces import SearchSpace
 
 __all__ = ["SPGSearch", "SPGSearchConfig"]
 
@@ -55,15 +56,25 @@ class SPGSearch(HistoryAgent):
                 f"Agent {self.name!r}: {TRAINING.name!r} of this search space must be the choice between "
                 f"{' and '.join(map(str, TRAINING.choices))} that agents.spg_networks.TRAINING is. Use env=live_spg."
             )
+        if found in self.space.spec.conditions:
+            raise InvalidSettingError(
+                f"Agent {self.name!r}: {TRAINING.name!r} of this search space is conditional, and must be a choice of "
+                "every configuration: drop its condition."
+            )
         self._held = torch.zeros(self.space.dimension, dtype=torch.bool, device=self.device)
         self._held[found] = True
         # The middle of the choice's part of the unit interval.
         self._value = (TRAINING.number(self.config.training) + 0.5) / len(TRAINING.choices)
+        # What a clause forbids together with this training is never drawn of it; coordinates are those of the space.
+        self._possible = SearchSpace(self.space.spec.restrict({TRAINING.name: self.config.training})).to(self.device)
+        default = self._trained(self.space.default()[None])
+        self._default = default if self.space.legal(default).all() else None
 
     def propose(self, trials: Trials, draws: torch.Generator) -> Tensor:
-        default = self._trained(self.space.default()[None])
-        drawn = self._trained(self.space.sample(len(trials.u), draws))
-        return torch.where(trials.tried(self.shown(default)), drawn, default)
+        drawn = self._trained(self._possible.sample(len(trials.u), draws))
+        if self._default is None:
+            return drawn
+        return torch.where(trials.tried(self.shown(self._default)), drawn, self._default)
 
     def _trained(self, u: Tensor) -> Tensor:
         """Return configurations with the training that this agent stands for, ``[B, D]``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -11,14 +12,18 @@ from live_suites import EXECUTOR, METRICS, SPACE
 from agents.spg_networks import TRAINING
 from hpo_gym.live.suite import live_suite
 from hpo_gym.spaces import Column, SearchSpace, SpaceSpec
+from hpo_gym.spaces.spec import Clause
 from hpo_gym.tasks.ref import TaskRef
 from hpo_gym.tasks.suite import KnownRange, SuiteSpec, TaskSuite
 from hpo_gym.testing.tiny import BowlSurrogate
 
 
-def bowl_suite() -> TaskSuite:
+def bowl_suite(
+    forbidden: tuple[Clause, ...] = (), conditions: Mapping[int, tuple[Clause, ...]] | None = None
+) -> TaskSuite:
     """Return a bowl over the training and a learning rate, best with ``spg``."""
-    spec = SpaceSpec((TRAINING, Column("learning_rate", "float", 1e-4, 1.0, True, default=1e-2)), {})
+    columns = (TRAINING, Column("learning_rate", "float", 1e-4, 1.0, True, default=1e-2))
+    spec = SpaceSpec(columns, conditions or {}, forbidden)
     centres = torch.tensor([[0.75, 0.2], [0.75, 0.6]])
     tasks = tuple(TaskRef("synthetic", f"trained-{index}") for index in range(2))
     suite = TaskSuite(

@@ -28,6 +28,7 @@ from hpo_gym.live.models import Fit
 from hpo_gym.live.torch_models import NetworkClassifier
 from hpo_gym.sources import load_suite
 from hpo_gym.spaces import Column, SearchSpace, SpaceSpec
+from hpo_gym.spaces.spec import Atom
 from hpo_gym.testing.tiny import quadratic_suite
 
 pytest.importorskip("sklearn")
@@ -70,6 +71,28 @@ def test_the_default_first_then_random_ones_all_of_one_training(training: str, v
     assert bool(first) == (training == "spg")
     drawn = chosen[:, 1:, 1].flatten()
     assert len(drawn.unique()) == drawn.numel() and 0.3 < float(drawn.mean()) < 0.7
+
+
+def test_a_training_is_tried_with_what_a_space_of_one_s_own_allows_of_it() -> None:
+    # The default's learning rate is 0.01: where SPG may not have it, no trial does.
+    for highest, defaults in ((0.1, 1), (0.005, 0)):
+        suite = bowl_suite(forbidden=((Atom(0, "in", (1.0,)), Atom(1, "gt", (highest,))),))
+        env = HPOVectorEnv(8, source=suite, split="all", budget=8, action="continuous", observation="history")
+        chosen = play(env, an_agent(env), 6)
+        tried = chosen.flatten(0, 1)
+        assert (chosen[:, :, 0] == 0.75).all() and suite.space.legal(tried).all()
+        is_default = chosen[:, :, 1] == float(suite.space.default()[1])
+        assert is_default.sum(1).eq(defaults).all() and len(tried.unique(dim=0)) == 48 - 7 * defaults
+    env = HPOVectorEnv(
+        1,
+        source=bowl_suite(conditions={0: ((Atom(1, "gt", (0.01,)),),)}),
+        split="all",
+        budget=8,
+        action="continuous",
+        observation="history",
+    )
+    with pytest.raises(InvalidSettingError, match="'training' of this search space is conditional"):
+        an_agent(env)
 
 
 def test_it_needs_a_space_that_says_how_a_network_is_trained() -> None:

@@ -30,7 +30,7 @@ from hpo_gym.errors import InvalidSettingError, require_names
 from hpo_gym.evaluation import CellStore
 from hpo_gym.evaluation.protocols import find_protocol
 from hpo_gym.live.datasets import data_source
-from hpo_gym.sources.grpoformer import DATASET_SETS, missing_families
+from hpo_gym.sources.grpoformer import DATASET_SETS, load_grpoformer, missing_families
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -180,7 +180,6 @@ def _play_all(chosen: argparse.Namespace) -> None:
         print(f"left out: {reason}", flush=True)
     a_set = len(chosen.datasets) == 1 and chosen.datasets[0] in DATASET_SETS
     named = chosen.datasets[0] if a_set else chosen.datasets
-    names = DATASET_SETS[chosen.datasets[0]] if a_set else chosen.datasets
     options = {
         "datasets": named,
         "workers": chosen.workers,
@@ -188,11 +187,17 @@ def _play_all(chosen: argparse.Namespace) -> None:
         # An episode of 4,008 trainings takes hours: one that was killed trains only what is left of it.
         "trainings": str(chosen.output / "trainings.sqlite"),
     }
-    wanted = chosen.evaluations or find_protocol(PROTOCOL).budget
-    for budgets in chosen.budgets:
-        who = entries(budgets, wanted, chosen.agents)
-        for family in (name for name in chosen.families if name not in missing):
-            require_combinable(folder, budgets, family, who, chosen.seeds, chosen.seconds, names)
+    wanted = find_protocol(PROTOCOL).budget if chosen.evaluations is None else chosen.evaluations
+    who_of = {budgets: entries(budgets, wanted, chosen.agents) for budgets in chosen.budgets}
+    families = [name for name in chosen.families if name not in missing]
+    if families:
+        # Of a set, those that are to be had; said before hours of training, not after.
+        names = load_grpoformer(families[0], datasets=named).spec.provenance["datasets"] if a_set else named
+        for budgets, who in who_of.items():
+            for family in families:
+                require_combinable(folder, budgets, family, who, chosen.seeds, chosen.seconds, names)
+    for budgets, who in who_of.items():
+        for family in families:
             print(f"{budgets} budgets: {family}", flush=True)
             rows, facts = play(
                 family, budgets, who, chosen.seeds, chosen.output, options=options, workers=chosen.workers

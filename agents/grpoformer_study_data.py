@@ -59,7 +59,7 @@ def entries(budgets: str, evaluations: int, agents: Sequence[str] | None = None)
 
     Raises:
         UnknownNameError: For other budgets.
-        InvalidSettingError: For too few evaluations, or no random search.
+        InvalidSettingError: For too few evaluations, too many (``paper``), or no random search.
     """
     if budgets not in BUDGETS:
         raise unknown_name("budgets", budgets, BUDGETS)
@@ -72,9 +72,12 @@ def entries(budgets: str, evaluations: int, agents: Sequence[str] | None = None)
         return tuple(Entry(name, name, evaluations) for name in chosen)
     spent = next(each.evaluations for each in GRPOFORMER_36.budgets if each.method == "GRPOformer")
     assert spent is not None  # it is known of GRPOformer
-    most = max(spent, evaluations)
-    found = [Entry(name, name, most if name == _GRPOFORMER else evaluations) for name in chosen]
-    return (*found, Entry(f"random@{most}", "random", most))
+    if evaluations >= spent:
+        raise InvalidSettingError(
+            f"evaluations={evaluations}: the others spend less than GRPOformer's {spent}, or use budgets=equal."
+        )
+    found = [Entry(name, name, spent if name == _GRPOFORMER else evaluations) for name in chosen]
+    return (*found, Entry(f"random@{spent}", "random", spent))
 
 
 def kept_trials(result: EvaluationResult, suite: TaskSuite, methods: Mapping[str, str], budgets: str) -> pd.DataFrame:

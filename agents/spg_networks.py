@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from agents.spg import SequentialPolicyGradient
 from agents.spg_settings import SPGSettings
+from hpo_gym.errors import InvalidSettingError, unknown_name
 from hpo_gym.live import own_model
 from hpo_gym.live.models import FAMILIES, Fit
 from hpo_gym.live.presets import preset_space
@@ -49,18 +50,33 @@ class SPGNetworkClassifier(NetworkClassifier):
 
 
 def mlp(fit: Fit, training: str, **settings: Any) -> NetworkClassifier:
-    """Return a perceptron of ``depth`` layers of ``width`` units."""
+    """Return a perceptron of ``depth`` layers of ``width`` units.
+
+    Raises:
+        UnknownNameError: For another training.
+        InvalidSettingError: For a dropout with ``training="spg"``.
+    """
     return _network("mlp", fit, training, settings)
 
 
 def cnn(fit: Fit, training: str, **settings: Any) -> NetworkClassifier:
-    """Return a convolutional network of ``blocks`` with ``channels``, for images."""
+    """Return a convolutional network of ``blocks`` with ``channels``, for images.
+
+    Raises:
+        As :func:`mlp`.
+    """
     return _network("cnn", fit, training, settings)
 
 
 def _network(kind: NetworkKind, fit: Fit, training: str, settings: dict[str, Any]) -> NetworkClassifier:
+    if training not in TRAINING.choices:
+        raise unknown_name("training", training, [str(choice) for choice in TRAINING.choices])
     if training == "spg":
-        return SPGNetworkClassifier(kind, {_DROPOUT: 0.0, **settings}, fit)
+        if settings.get(_DROPOUT):
+            raise InvalidSettingError(
+                f"dropout={settings[_DROPOUT]!r} with training='spg', whose replicas have it: leave it out."
+            )
+        return SPGNetworkClassifier(kind, {**settings, _DROPOUT: 0.0}, fit)
     return NetworkClassifier(kind, settings, fit)
 
 

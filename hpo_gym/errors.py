@@ -79,7 +79,11 @@ def unknown_name(kind: str, name: object, allowed: Iterable[object], remedy: str
         remedy: A sentence that says what to do about it.
     """
     choices = sorted(str(choice) for choice in allowed)
-    close = difflib.get_close_matches(str(name), choices, n=1, cutoff=0.4)
+    # As typed first; then as if case did not matter.
+    folded = {choice.casefold(): choice for choice in reversed(choices)}
+    close = difflib.get_close_matches(str(name), choices, n=1, cutoff=0.4) or [
+        folded[match] for match in difflib.get_close_matches(str(name).casefold(), folded, n=1, cutoff=0.4)
+    ]
     hint = f" Did you mean {close[0]!r}?" if close else ""
     listed = ", ".join(choices) if choices else "(none)"
     message = f"Unknown {kind} {name!r}.{hint} Allowed: {listed}."

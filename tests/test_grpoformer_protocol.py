@@ -15,6 +15,7 @@ import torch
 from live_suites import shared_tiny_suite
 from sklearn import __version__ as sklearn_version
 
+from agents import grpoformer_study
 from agents.base import Interface
 from agents.command_line import run_command
 from agents.comparison import ComparisonConfig, prepare
@@ -39,6 +40,7 @@ from hpo_gym.live.build import grpoformer_objective
 from hpo_gym.live.datasets import data_source, load_table
 from hpo_gym.live.executors import close_executors
 from hpo_gym.live.validation import make_splits
+from hpo_gym.sources import grpoformer
 from hpo_gym.sources.grpoformer import DATASET_SETS, missing_families
 from hpo_gym.tasks.datasets import dataset_key
 
@@ -219,6 +221,8 @@ def test_the_budgets_of_the_paper_have_their_control() -> None:
         entries("equal", 5, ["tpe"])
     with pytest.raises(InvalidSettingError, match="evaluations=1"):
         entries("equal", 1)
+    with pytest.raises(InvalidSettingError, match="evaluations=4008: the others spend less"):
+        entries("paper", 4008)
 
 
 @pytest.mark.parametrize(
@@ -310,6 +314,29 @@ def test_datasets_may_be_played_one_after_another(tmp_path: Path) -> None:
         require_combinable(data, "equal", "svm", who, 1, 120.0, ["sklearn:iris"])
 
 
+def test_what_cannot_be_combined_is_refused_before_anything_is_played(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / PAGE.name).write_text(PAGE.read_text())
+    given = ["--documents", str(tmp_path), "--output", str(tmp_path / "played"), "--datasets", "openml"]
+    given += ["--evaluations", "3", "--agents", "random", "grpo_paper", "--families"]
+    two = ("sklearn:iris", "sklearn:wine")
+    for module in (grpoformer_study, grpoformer):
+        monkeypatch.setattr(module, "DATASET_SETS", {**DATASET_SETS, "openml": two})
+    assert main([*given, "svm", "--seeds", "1"]) == 0
+    # One of them is not to be had today: its rows would stay beside others of twice as many repetitions.
+    loaded = grpoformer_study.load_grpoformer
+    monkeypatch.setattr(
+        grpoformer_study, "load_grpoformer", lambda space, datasets: loaded(space, datasets=["sklearn:iris"])
+    )
+    capsys.readouterr()
+    # Nobody played "lr", which comes first.
+    assert main([*given, "lr", "svm", "--seeds", "2"]) == 2
+    told = capsys.readouterr()
+    assert "sklearn:iris was played together with others" in told.err and "lr" not in told.out
+
+
 def test_the_best_model_of_a_space_with_choices() -> None:
     rules: dict[str, Any] = {"split": "all", "seeds": 2, "budget": 6}
     contender = as_contender(RandomSearch(RandomSearchConfig(), interface_of(shared_tiny_suite()), 0))
@@ -338,6 +365,7 @@ def test_the_command_of_the_study_says_what_is_wrong(tmp_path: Path, capsys: Any
         (["--budgets", "papers"], "Did you mean 'paper'"),
         (["--page", "--documents", str(tmp_path)], "There is no"),
         (["--families", "svm", "--evaluations", "1"], "evaluations=1"),
+        (["--families", "svm", "--evaluations", "0"], "evaluations=0"),
     ):
         assert main(given) == 2
         assert words in capsys.readouterr().err

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import re
 import subprocess
 import sys
 import textwrap
+import threading
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import torch
 from training_runs import REPOSITORY
 
-from hpo_gym.live import preset_objective
+from hpo_gym.live import code_origin, preset_objective
 from hpo_gym.live.description import Undescribed, describe
 from hpo_gym.live.user_model import UserModel
 from hpo_gym.spaces import Column, SpaceSpec
 
 pytest.importorskip("sklearn")
+
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 SPACE = SpaceSpec((Column("max_depth", "integer", 1, 5, default=3),), {})
 MODULE = """
@@ -85,7 +95,10 @@ def test_the_version_of_a_module_that_a_function_names_is_seen(monkeypatch: Any)
         return sklearn.clone
 
     before = describe(make)
+    # What counts is what was installed: a module may not be imported yet, and its own version have a suffix.
     monkeypatch.setattr(sklearn, "__version__", "99.0")
+    assert describe(make) == before
+    monkeypatch.setattr(code_origin, "version", {"scikit-learn": "99.0"}.get)
     assert describe(make) != before
 
 
@@ -151,12 +164,203 @@ def test_objects_of_all_kinds_are_told_apart() -> None:
     assert len({describe(each) for each in different}) == len(different)
     assert all(describe(each) == describe(each) for each in different)
     assert describe(closure(2)) == describe(closure(2)) and describe({1, "a"}) == describe({"a", 1})
-    with pytest.raises(Undescribed, match="object"):
-        describe([object()])
+    with pytest.raises(Undescribed, match="lock, which cannot be pickled"):
+        describe([threading.Lock()])
 
 
 def math_of(value: float) -> float:
     return value + 1.0
+
+
+def fitted(scale: float) -> Any:
+    return StandardScaler().fit(np.arange(12.0).reshape(4, 3) * scale)
+
+
+def held_by_a_function(scale: float) -> Any:
+    scaler = fitted(scale)
+
+    def make(C: float) -> Any:
+        return make_pipeline(FunctionTransformer(scaler.transform), LogisticRegression(C=C))
+
+    return make
+
+
+class Widths(NamedTuple):
+    width: float
+
+    def __call__(self) -> float:
+        return self.width
+
+
+class OtherWidths(NamedTuple):
+    width: float
+
+    def __call__(self) -> float:
+        return 1.0 - self.width
+
+
+@dataclass(frozen=True)
+class Base:
+    width: float = 1.0
+
+
+class Held(Base):
+    def __init__(self, k: int) -> None:
+        super().__init__()
+        object.__setattr__(self, "k", k)
+
+
+class Wrapped:
+    def __init__(self, k: int) -> None:
+        self.k = k
+        functools.update_wrapper(self, math_of)
+
+    def __call__(self, value: float) -> float:
+        return value**self.k
+
+
+class Positive:
+    """A descriptor that sets."""
+
+    def __init__(self, least: float) -> None:
+        self.least = least
+
+    def __set__(self, instance: Any, value: float) -> None:
+        instance.__dict__["value"] = max(self.least, value)
+
+
+def with_descriptor(least: float) -> Any:
+    return type("Mine", (), {"value": Positive(least), "__module__": __name__})
+
+
+class Times(int):
+    def __call__(self, value: float) -> float:
+        return value * self
+
+
+def one(value: float) -> float:
+    return value
+
+
+def two(value: float) -> float:
+    return -value
+
+
+def masked(*hidden: int) -> Any:
+    return np.ma.masked_array(np.arange(3.0), mask=[each in hidden for each in range(3)])
+
+
+SAME_BUT: dict[str, tuple[Any, Any]] = {
+    "the state of what a method belongs to": (held_by_a_function(1.0), held_by_a_function(100.0)),
+    "the state of a frozen estimator": (FrozenEstimator(fitted(1.0)), FrozenEstimator(fitted(9.0))),
+    "code of a named tuple": (Widths(0.5), OtherWidths(0.5)),
+    "what a subclass of a dataclass holds": (Held(2), Held(3)),
+    "what a callable holds that says what it wraps": (Wrapped(2), Wrapped(3)),
+    "the mask": (masked(1), masked(2)),
+    "what is made of a missing key": (defaultdict(int), defaultdict(list)),
+    "the order of keys": ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+    "a class of a number": (3, Times(3)),
+    "which function is repeated": ([one, two, one], [one, two, two]),
+    "a descriptor": (with_descriptor(0.0), with_descriptor(1.0)),
+    "a pattern": (re.compile("a"), re.compile("b")),
+    "an array of another generator": (np.random.default_rng(1), np.random.default_rng(2)),
+    "weights": (torch.ones(3), torch.zeros(3)),
+    "a network": (torch.nn.Dropout(0.1), torch.nn.Dropout(0.2)),
+    "the size of a cache": (functools.lru_cache(3)(one), functools.lru_cache(4)(one)),
+    "an attribute of a class of sets": (frozenset({1}), type("Own", (frozenset,), {"__module__": __name__})({1})),
+}
+
+
+@pytest.mark.parametrize("what", SAME_BUT)
+def test_what_differs_in_one_thing_is_told_apart(what: str) -> None:
+    first, second = SAME_BUT[what]
+    assert describe(first) != describe(second)
+    assert describe(first) == describe(first) == describe(copy.deepcopy(first))
+
+
+@pytest.mark.parametrize(
+    ("code", "other"),
+    [
+        (
+            "def f():\n    try: a(); b()\n    except OSError: c()",
+            "def f():\n    a()\n    try: b()\n    except OSError: c()",
+        ),
+        ("def f(a, b): return (a, b)", "def f(a, **b): return (a, b)"),
+        ("def f(a, b): return (a, b)", "def f(a, *, b): return (a, b)"),
+        ("def f(a, b): return (a, b)", "def f(a, b, /): return (a, b)"),
+    ],
+)
+def test_code_that_differs_in_its_form_alone_is_told_apart(code: str, other: str) -> None:
+    def defined_by(text: str) -> Any:
+        names: dict[str, Any] = {"__name__": __name__}
+        exec(text, names)
+        return names["f"]
+
+    assert describe(defined_by(code)) == describe(defined_by(code)) != describe(defined_by(other))
+
+
+def test_what_follows_from_the_rest_does_not_count() -> None:
+    class Lazy:
+        @functools.cached_property
+        def table(self) -> list[int]:
+            return [1]
+
+    lazy = Lazy()
+    before = describe(lazy)
+    assert lazy.table == [1] and describe(lazy) == before
+
+
+def test_sets_are_told_in_one_order_or_not_at_all() -> None:
+    assert describe({one, two, 3, (4, "a")}) == describe({(4, "a"), 3, two, one})
+    assert describe({one}) != describe({two})
+    with pytest.raises(Undescribed, match="set of"):
+        describe({lambda: 1, lambda: 2})
+
+
+def test_nothing_is_imported_to_describe(tmp_path: Path, monkeypatch: Any) -> None:
+    package = tmp_path / "mine_package"
+    (package / "inner" / "leaf").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('imported')\n")
+    (package / "inner" / "leaf" / "code.py").write_text("LEAF = 1\n")
+    (tmp_path / "mine_broken.py").write_text("print 'of Python 2'\n")
+    (tmp_path / "mine_lazy.py").write_text(
+        """
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    from mine_package import Settings
+
+def make():
+    from mine_package.inner.leaf import code
+    import mine_broken
+    from mine_package.absent import nothing
+"""
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    make = __import__("mine_lazy").make
+    before = describe(make)
+    assert describe(make) == before and not {"mine_package", "mine_broken"} & set(sys.modules)
+    (package / "inner" / "leaf" / "code.py").write_text("LEAF = 2\n")
+    leaf = describe(make)
+    (package / "__init__.py").write_text("raise RuntimeError('imported again')\n")
+    assert len({before, leaf, describe(make)}) == 3
+
+
+def test_packages_count_by_their_version_wherever_they_are_installed(tmp_path: Path, monkeypatch: Any) -> None:
+    folder = tmp_path / "dist-packages"
+    folder.mkdir()
+    for path in (folder, tmp_path):
+        (path / f"mine_{path is folder}.py").write_text("def make():\n    return 1\n")
+        monkeypatch.syspath_prepend(str(path))
+        assert code_origin.is_installed(__import__(f"mine_{path is folder}").__name__) == (path is folder)
+
+
+def test_what_lies_too_deep_is_told() -> None:
+    deep: list[Any] = []
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(Undescribed, match="too deeply"):
+        describe(deep)
 
 
 def test_another_process_says_the_same(tmp_path: Path, monkeypatch: Any) -> None:

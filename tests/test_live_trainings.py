@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -21,7 +22,7 @@ import torch
 from live_suites import EXECUTOR, METRICS, SPACE, one_column
 
 from hpo_gym.errors import DataError, DataIntegrityError, InvalidSettingError
-from hpo_gym.live import STATUSES
+from hpo_gym.live import STATUSES, libraries
 from hpo_gym.live.cache import MeasurementCache
 from hpo_gym.live.executors import ExecutorSettings, close_executors
 from hpo_gym.live.kept_trainings import KeptTrainings
@@ -204,6 +205,47 @@ def test_a_forked_process_has_locks_and_a_file_of_its_own(tmp_path: Path) -> Non
     assert len(KeptTrainings(file)) == 2
 
 
+def test_whoever_looks_something_up_does_not_wait_for_the_writer(tmp_path: Path) -> None:
+    file = tmp_path / "trainings.sqlite"
+    cache = MeasurementCache(file=file, objectives=[b"one"])
+
+    def measured_at_once() -> Future[Measurement]:
+        future: Future[Measurement] = Future()
+        future.set_result(Measurement("ok", {"accuracy": 0.5}))
+        return future
+
+    other = sqlite3.connect(file, isolation_level=None)
+    # Another process that writes: nobody else may, and all may read.
+    other.execute("BEGIN IMMEDIATE")
+    asked = threading.Thread(
+        target=lambda: [cache.ask((0, point, 1.0, 0), measured_at_once) for point in (b"a", b"b")], daemon=True
+    )
+    asked.start()
+    asked.join(timeout=30)
+    waited = asked.is_alive()
+    other.execute("ROLLBACK")
+    other.close()
+    assert not waited
+    for point in (b"a", b"b"):
+        cache.wait_kept((0, point, 1.0, 0))
+    assert len(KeptTrainings(file)) == 2
+
+
+def test_every_module_of_live_training_decides_what_is_measured_or_is_known_not_to() -> None:
+    there = {file.stem for file in Path(libraries.__file__).parent.glob("*.py")}
+    how = {"cache", "executors", "guard", "kept_trainings", "limits", "measurement", "pool", "process", "worker"}
+    what = {"__init__", "build", "code_origin", "description", "libraries", "named_model", "suite", "surrogate"}
+    others = {"openml_runs_fetch", "qualities"}
+    assert there == {*libraries._TRAINING, *how, *what, *others}
+
+
+def test_results_of_other_code_are_other_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = neighbours(None).identity
+    assert torch.equal(neighbours(None).identity, before)
+    monkeypatch.setattr("hpo_gym.live.surrogate.training_code", lambda: "changed")
+    assert not torch.equal(neighbours(None).identity, before)
+
+
 def test_a_file_that_is_none_names_itself_and_the_remedy(tmp_path: Path) -> None:
     file = tmp_path / "trainings.sqlite"
     file.write_bytes(b"not a database, but long enough to be taken for one" * 40)
@@ -251,11 +293,12 @@ def test_a_path_that_cannot_be_is_told_by_its_name(tmp_path: Path) -> None:
 
 def test_an_objective_that_another_process_cannot_tell_is_refused(tmp_path: Path) -> None:
     class Opaque:
+        def __init__(self) -> None:
+            # Another process may have them in another order.
+            self.steps = {lambda value: value + 1.0, lambda value: value * 2.0}
+
         def __call__(self, configuration: dict[str, Any], share: float, seed: int) -> dict[str, float]:
             return {"accuracy": 0.5, "error": 0.5}
-
-        def __reduce__(self) -> Any:
-            return (Opaque, ())
 
     made = [Opaque()]
     assert not LiveSurrogate(one_column(), made, METRICS).identity_is_stable

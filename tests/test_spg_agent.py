@@ -130,6 +130,14 @@ def test_networks_learn_either_way_and_keep_nothing_of_the_replicas(make: Any, s
     assert not any(module._forward_pre_hooks for module in spg._network.modules())
 
 
+def test_a_training_that_is_none_is_refused() -> None:
+    *_, fit = digits(False)
+    with pytest.raises(UnknownNameError, match="Did you mean 'spg'"):
+        mlp(fit, "SPG", **SHAPE, **LEARNING)
+    with pytest.raises(InvalidSettingError, match=r"dropout=0\.5 with training='spg'"):
+        mlp(fit, "spg", dropout=0.5, **SHAPE, **LEARNING)
+
+
 @pytest.mark.parametrize("model", [MLP, CNN], ids=["mlp", "cnn"])
 def test_dropout_is_a_hyperparameter_of_plain_trainings_only(model: Any) -> None:
     space = SearchSpace(model.spec)
@@ -163,11 +171,17 @@ from hpo_gym.live import own_model
 TREE = own_model(DecisionTreeClassifier(), ConfigurationSpace({"max_depth": (1, 8)}), name="tree")
 DEPTH = 3
 """
+BROKEN = """
+import {module}
+WIDTH = 1 / 0
+"""
 
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     (tmp_path / "mine_for_tests.py").write_text(textwrap.dedent(OWN))
+    for name, imported in (("broken", "sys"), ("lacking", "no_such_module")):
+        (tmp_path / f"{name}_for_tests.py").write_text(BROKEN.format(module=imported))
     monkeypatch.syspath_prepend(str(tmp_path))
     yield "mine_for_tests"
     sys.modules.pop("mine_for_tests", None)
@@ -190,7 +204,9 @@ def test_a_model_of_one_s_own_is_played_by_its_name(module: str) -> None:
     [
         ("{}:TREES", UnknownNameError, "Did you mean 'TREE'"),
         ("{}:DEPTH", InvalidSettingError, "is a int, and must be what hpo_gym.live.own_model returns.*has: TREE"),
-        ("no_such_module:TREE", InvalidSettingError, "cannot be imported.*PYTHONPATH"),
+        ("no_such_module:TREE", InvalidSettingError, "cannot be imported.*ModuleNotFoundError.*PYTHONPATH"),
+        ("broken_for_tests:TREE", InvalidSettingError, "cannot be imported.*ZeroDivisionError.*Mend it"),
+        ("lacking_for_tests:TREE", InvalidSettingError, "No module named 'no_such_module'.*Mend it"),
         ("no module:TREE", InvalidSettingError, "must be <module>:<name>"),
         ("knnn", UnknownNameError, "Did you mean 'knn'.*<module>:<name>"),
     ],
@@ -222,6 +238,8 @@ def test_a_function_that_asks_for_fit_is_given_it() -> None:
 
     with pytest.raises(InvalidSettingError, match="says that it is for regression"):
         own_model(DecisionTreeRegressor(), SpaceSpec((), {}), task="classification")
+    with pytest.raises(InvalidSettingError, match="images='no' must be True or False"):
+        own_model(seen, spec, images="no")  # type: ignore[arg-type]
     with pytest.raises(UnknownNameError, match="Did you mean 'regression'"):
         own_model(seen, spec, task="regresion")  # type: ignore[arg-type]
 

@@ -50,10 +50,12 @@ class MeasurementCache:
         """Begin in this process, with what is known."""
         self._running: dict[Question, Future[Measurement]] = {}
         self._lock = threading.Condition()
-        # One writer: an executor's thread has workers to watch, and a disk may be slow.
+        # One writer: an executor's thread has workers to watch, and a disk may be slow. It has the file open for
+        # itself, or whoever looks something up, with the lock that that thread needs, would wait for it.
         self._writer: ThreadPoolExecutor | None = None
         self._writing: dict[Question, tuple[Measurement, Future[None]]] = {}
         self._store: KeptTrainings | None = None
+        self._written: KeptTrainings | None = None
         _caches.add(self)
 
     def _opened(self) -> KeptTrainings | None:
@@ -139,9 +141,9 @@ class MeasurementCache:
             return written
 
     def _put(self, key: str, measurement: Measurement) -> None:
-        store = self._opened()
-        assert store is not None  # there is a file to write to
-        store.put(key, measurement)
+        assert self._file is not None  # there is a file to write to
+        self._written = self._written or KeptTrainings(self._file)
+        self._written.put(key, measurement)
 
     def _remember(self, question: Question, measurement: Measurement) -> None:
         self._known[question] = measurement
@@ -170,8 +172,7 @@ _of_parents: list[KeptTrainings] = []
 def _begin_all() -> None:
     """Let a forked process have locks that nobody holds, and files of its own."""
     for cache in _caches:
-        if cache._store is not None:
-            _of_parents.append(cache._store)
+        _of_parents.extend(store for store in (cache._store, cache._written) if store is not None)
         cache._begin()
 
 

@@ -1,31 +1,42 @@
 """What decides what an objective measures, as bytes that are the same in every process.
 
 Kept results are found again by it: what is left out of it would let a changed model have the results of the old one.
-Two pickles of equal objects may differ (it depends on which of their strings are one object), and the text of an
+So an object is told as pickle would write it, its state and all, and the classes and functions it is made of by their
+code. Two pickles of equal objects may differ (it depends on which of their strings are one object), and the text of an
 estimator is shortened by scikit-learn, so that neither will do.
 """
 
 from __future__ import annotations
 
+import copyreg
 import dataclasses
-import dis
 import functools
 import hashlib
+import inspect
 import sys
-import sysconfig
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import Field, fields, is_dataclass
-from importlib.metadata import packages_distributions, version
-from importlib.util import find_spec, resolve_name
+from collections.abc import Callable, Iterator
+from dataclasses import Field
 from pathlib import Path
-from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from types import (
+    CellType,
+    CodeType,
+    FunctionType,
+    GetSetDescriptorType,
+    MappingProxyType,
+    MemberDescriptorType,
+    MethodType,
+    ModuleType,
+)
 from typing import Any
 
 import numpy as np
 
+from hpo_gym.live.code_origin import digests_of_files, imported_modules, is_installed, version_of
+
 __all__ = ["Undescribed", "describe"]
 
-_PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
+# Of exactly these types: a class made of one of them may hold more, and do something else.
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), type(NotImplemented))
 # What the interpreter writes into classes, or what follows from the rest.
 _OF_CLASSES = {
     "__dict__",
@@ -49,113 +60,188 @@ def describe(objective: Any) -> bytes:
     """Return a digest of an objective: of all its parts, and of the code of classes and functions of the user.
 
     What is installed counts by its name and version; what is not, by its code and by what of its module that names;
-    whole modules of the user that it names, by their files and those of what they import.
+    whole modules of the user that it names, by their files and those of what they import. Nothing is imported for it.
 
     Raises:
-        Undescribed: If it holds something that is no plain value, array, estimator, dataclass, class or function.
+        Undescribed: If it holds something that cannot be pickled and is no class, function or module, or a set of what
+            has no order, or lies too deep.
     """
     digest = hashlib.sha256()
-    for part in _Description().parts(objective):
-        digest.update(f"{len(part)}:".encode())
-        digest.update(part)
+    try:
+        for part in _Description().parts(objective):
+            digest.update(f"{len(part)}:".encode())
+            digest.update(part)
+    except RecursionError as error:
+        raise Undescribed("object that holds others too deeply") from error
     return digest.digest()
 
 
 class _Description:
-    """The parts of one objective, each class and function of the user told once."""
+    """The parts of one objective, each object told once: where it is met again, its number is told."""
 
     def __init__(self) -> None:
-        self._told: set[type | FunctionType] = set()
-        # Containers that are being told: one may hold itself.
-        self._open: list[int] = []
+        # With the objects: the number of one that is gone could be that of another.
+        self._told: dict[int, tuple[int, Any]] = {}
+        self._files: set[str] = set()
 
     def parts(self, value: Any) -> Iterator[bytes]:
-        if type(value).__module__ == dataclasses.__name__ and not isinstance(value, Field):
-            # Marks of absent defaults, each the only one of its class.
-            yield type(value).__qualname__.encode()
-        elif isinstance(value, _PLAIN):
+        if type(value) in _PLAIN:
             yield f"{type(value).__name__}={value!r}".encode()
-        elif isinstance(value, type | FunctionType):
-            yield _name(value)
-            if not _is_installed(value.__module__) and value not in self._told:
-                self._told.add(value)
-                yield from self._class(value) if isinstance(value, type) else self._function(value)
-        elif id(value) in self._open:
-            yield f"again {len(self._open) - self._open.index(id(value))}".encode()
+        elif type(value) is tuple:
+            # Equal ones may or may not be one object; what they hold is told once.
+            yield f"tuple {len(value)}".encode()
+            for item in value:
+                yield from self.parts(item)
+        elif id(value) in self._told:
+            yield f"again {self._told[id(value)][0]}".encode()
         else:
-            self._open.append(id(value))
-            yield from self._held(value)
-            self._open.pop()
+            self._told[id(value)] = len(self._told), value
+            if isinstance(value, type | FunctionType):
+                yield from self._code(value)
+            else:
+                yield from self._held(value)
+
+    def _code(self, value: type | FunctionType) -> Iterator[bytes]:
+        yield _name(value)
+        if not is_installed(value.__module__):
+            yield from self._class(value) if isinstance(value, type) else self._function(value)
 
     def _held(self, value: Any) -> Iterator[bytes]:
-        if isinstance(value, np.ndarray | np.generic):
-            array = np.asarray(value)
-            yield f"array {array.dtype} {array.shape}".encode()
-            yield from self.parts(array.ravel().tolist()) if array.dtype.hasobject else iter([array.tobytes()])
-        elif isinstance(value, Mapping):
-            pairs = sorted((b"".join(self.parts(key)), list(self.parts(item))) for key, item in value.items())
-            yield f"mapping {len(pairs)}".encode()
-            for key, told in pairs:
-                yield from (key, *told)
-        elif isinstance(value, list | tuple):
-            yield f"{type(value).__name__} {len(value)}".encode()
+        kind = type(value)
+        if kind is np.ndarray or isinstance(value, np.generic):
+            yield from self._array(np.asarray(value))
+        elif kind in (dict, MappingProxyType):
+            yield f"mapping {len(value)}".encode()
+            for key, item in value.items():
+                yield from self.parts(key)
+                yield from self.parts(item)
+        elif kind is list:
+            yield f"list {len(value)}".encode()
             for item in value:
                 yield from self.parts(item)
         elif isinstance(value, set | frozenset):
             yield f"set {len(value)}".encode()
-            yield from sorted(b"".join(self.parts(item)) for item in value)
-        elif isinstance(value, ModuleType):
-            yield _name_of_module(value.__name__)
-            yield from _files(value.__name__)
-        elif isinstance(value, functools.partial):
-            yield from self.parts(["partial", value.func, value.args, value.keywords])
-        elif isinstance(value, MethodType):
-            yield from self.parts(["method", value.__func__, value.__self__])
-        elif isinstance(value, Field):
-            yield from self.parts(["field", value.name, value.default, value.default_factory])
+            yield from self.parts((kind, getattr(value, "__dict__", None), *_in_order(value)))
+        elif kind is ModuleType:
+            yield from self._module(value.__name__)
+        elif kind is MethodType:
+            yield from self.parts(("method", value.__func__, value.__self__))
+        elif kind is functools._lru_cache_wrapper:
+            yield from self.parts(("cache", value.__wrapped__, value.cache_parameters(), value.__dict__))
         elif isinstance(value, Path):
             yield f"path {value}".encode()
-        elif is_dataclass(value):
-            yield from self.parts([type(value), *((each.name, getattr(value, each.name)) for each in fields(value))])
-        elif callable(getattr(value, "get_params", None)):
-            yield from self.parts([type(value), value.get_params(deep=False)])
-        elif callable(value) and hasattr(value, "__wrapped__"):
-            # A cache around a function, for example.
-            yield from self.parts([type(value), value.__wrapped__])
-        elif callable(value) and hasattr(value, "__qualname__") and _is_installed(str(value.__module__)):
-            # Compiled: it has a name and no code.
-            yield _name(value)
+        elif kind is Field:
+            yield from self.parts(("field", value.name, value.default, value.default_factory))
+        elif kind.__module__ == dataclasses.__name__:
+            # Marks of absent defaults, each the only one of its class.
+            yield kind.__qualname__.encode()
+        elif (torch := sys.modules.get("torch")) is not None and isinstance(value, torch.Tensor):
+            yield from self._tensor(value, torch)
         else:
-            raise Undescribed(f"{type(value).__module__}.{type(value).__qualname__}")
+            yield from self._pickled(value)
+
+    def _array(self, array: np.ndarray[Any, Any]) -> Iterator[bytes]:
+        yield f"array {array.dtype.descr} {array.shape}".encode()
+        if array.dtype.hasobject:
+            yield from self.parts(array.ravel().tolist())
+        else:
+            yield array.tobytes()
+
+    def _tensor(self, tensor: Any, torch: ModuleType) -> Iterator[bytes]:
+        # Its own pickle holds addresses.
+        yield from self.parts(("tensor", type(tensor), str(tensor.dtype), tuple(tensor.shape), tensor.requires_grad))
+        try:
+            yield tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+        except RuntimeError as error:
+            raise Undescribed(f"tensor of layout {tensor.layout}") from error
+
+    def _pickled(self, value: Any) -> Iterator[bytes]:
+        kind = type(value)
+        try:
+            reducer = copyreg.dispatch_table.get(kind)
+            reduced = value.__reduce_ex__(4) if reducer is None else reducer(value)
+        except Exception as error:
+            # Classes of the user may refuse in any way.
+            raise Undescribed(f"{kind.__module__}.{kind.__qualname__}, which cannot be pickled") from error
+        if isinstance(reduced, str):
+            # Compiled, or the only one of its kind: it has a name in a module.
+            module = str(getattr(value, "__module__", None) or kind.__module__)
+            yield reduced.encode()
+            yield from self._module(module)
+            return
+        whole: list[Any] = [*reduced, *[None] * (6 - len(reduced))]
+        make, given, state, items, pairs, *rest = whole
+        yield b"object"
+        state = _without_cached(kind, state)
+        yield from self.parts((make, given, state, tuple(items or ()), tuple(pairs or ()), *rest))
+
+    def _module(self, name: str) -> Iterator[bytes]:
+        yield f"module {name} {version_of(name)}".encode()
+        yield from digests_of_files(name, self._files)
 
     def _class(self, value: type) -> Iterator[bytes]:
-        yield from self.parts(list(value.__bases__))
+        if type(value) is not type:
+            yield from self.parts(type(value))
+        yield from self.parts(value.__bases__)
         for name in sorted(set(vars(value)) - _OF_CLASSES):
             yield name.encode()
             yield from self.parts(_bare(vars(value)[name]))
 
     def _function(self, value: FunctionType) -> Iterator[bytes]:
-        yield from _code(value.__code__)
-        enclosed = [_content(cell) for cell in value.__closure__ or ()]
-        yield from self.parts([value.__defaults__, value.__kwdefaults__, enclosed])
+        yield from _told_code(value.__code__)
+        enclosed = tuple(_content(cell) for cell in value.__closure__ or ())
+        yield from self.parts((value.__defaults__, value.__kwdefaults__, enclosed, value.__dict__))
         for name in sorted(_names(value.__code__) & set(value.__globals__)):
             yield name.encode()
             yield from self.parts(value.__globals__[name])
-        for module in sorted(_imported(value.__code__, value.__globals__.get("__package__"))):
-            yield _name_of_module(module)
-            yield from _files(module)
+        for module in sorted(imported_modules(value.__code__, value.__globals__.get("__package__"))):
+            yield from self._module(module)
+
+
+def _in_order(items: set[Any] | frozenset[Any]) -> list[Any]:
+    """Return the items of a set in an order that is the same in every process.
+
+    Raises:
+        Undescribed: If they have none.
+    """
+    keys = [_order(item) for item in items]
+    if len(set(keys)) < len(keys):
+        raise Undescribed("set of what has no order")
+    return [item for _, item in sorted(zip(keys, items, strict=True), key=lambda pair: pair[0])]
+
+
+def _order(item: Any) -> str:
+    if type(item) in _PLAIN:
+        return f"{type(item).__name__} {item!r}"
+    if isinstance(item, type | FunctionType):
+        return f"{item.__module__}.{item.__qualname__}"
+    if type(item) is tuple:
+        return f"tuple {[_order(each) for each in item]}"
+    if type(item) is frozenset:
+        return f"frozenset {sorted(map(_order, item))}"
+    raise Undescribed(f"set of {type(item).__module__}.{type(item).__qualname__}")
+
+
+def _without_cached(kind: type, state: Any) -> Any:
+    """Return a state without what was only made because it was asked for: it follows from the rest."""
+    if type(state) is not dict:
+        return state
+    attributes = {name: inspect.getattr_static(kind, str(name), None) for name in state}
+    kept = {name: held for name, held in state.items() if type(attributes[name]) is not functools.cached_property}
+    # What holds nothing has no state.
+    return kept or None
 
 
 def _bare(attribute: Any) -> Any:
     """Return what a descriptor wraps."""
     if isinstance(attribute, staticmethod | classmethod):
-        return attribute.__func__
+        return (type(attribute), attribute.__func__)
     if isinstance(attribute, property):
-        return (attribute.fget, attribute.fset, attribute.fdel)
-    if isinstance(attribute, functools.cached_property):
+        return (type(attribute), attribute.fget, attribute.fset, attribute.fdel)
+    if type(attribute) is functools.cached_property:
         return attribute.func
-    # Slots and the like say nothing but their names.
-    return attribute if isinstance(attribute, type | FunctionType) or not hasattr(attribute, "__set__") else None
+    # Slots say nothing but their names.
+    return None if isinstance(attribute, MemberDescriptorType | GetSetDescriptorType) else attribute
 
 
 def _content(cell: CellType) -> Any:
@@ -172,106 +258,18 @@ def _names(code: CodeType) -> set[str]:
     return set(code.co_names).union(*map(_names, inner))
 
 
-def _imported(code: CodeType, package: str | None) -> set[str]:
-    """Return the modules that code, and what is defined within it, imports when it is called."""
-    found, level = set(), 0
-    constants: list[Any] = []
-    for step in dis.get_instructions(code):
-        if step.opname == "LOAD_CONST":
-            constants.append(step.argval)
-        elif step.opname == "IMPORT_NAME":
-            # The level and the names have been loaded just before.
-            level, names = constants[-2:]
-            base = f"{'.' * level}{step.argval}"
-            module = resolve_name(base, package) if level and package else base.lstrip(".")
-            # What is named after a package may be a module in it.
-            found |= {module, *(f"{module}.{name}" for name in names or () if name != "*")}
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            found |= _imported(constant, package)
-    return {name for name in found if _is_module(name)}
-
-
-def _is_module(name: str) -> bool:
-    try:
-        return name in sys.modules or find_spec(name) is not None
-    except (ImportError, ValueError):
-        # What cannot be imported here cannot be told; whoever trains will say so.
-        return False
-
-
-def _code(code: CodeType) -> Iterator[bytes]:
+def _told_code(code: CodeType) -> Iterator[bytes]:
     yield code.co_code
-    yield repr((code.co_names, code.co_varnames, code.co_freevars)).encode()
+    yield code.co_exceptiontable
+    counts = (code.co_flags, code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount)
+    yield repr((counts, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)).encode()
+    yield f"constants {len(code.co_consts)}".encode()
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from _code(constant)
+            yield from _told_code(constant)
         else:
             yield repr(sorted(constant, key=repr) if isinstance(constant, frozenset) else constant).encode()
 
 
 def _name(value: type | Callable[..., Any]) -> bytes:
-    return f"{value.__module__}.{value.__qualname__} {_version(value.__module__)}".encode()
-
-
-def _name_of_module(name: str) -> bytes:
-    return f"module {name} {_version(name)}".encode()
-
-
-def _version(module: str) -> str:
-    """Return the version of what a module was installed with, empty for a module of the user."""
-    if not _is_installed(module):
-        return ""
-    top = module.partition(".")[0]
-    told = getattr(sys.modules.get(top), "__version__", None)
-    return str(told) if told else " ".join(map(version, sorted(set(_distributions().get(top, ())))))
-
-
-@functools.cache
-def _distributions() -> Mapping[str, Sequence[str]]:
-    return packages_distributions()
-
-
-@functools.cache
-def _installed_folders() -> tuple[Path, ...]:
-    paths = sysconfig.get_paths()
-    folders = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    return (*(Path(folder).resolve() for folder in folders), Path(__file__).resolve().parent.parent)
-
-
-def _is_installed(module: str) -> bool:
-    """Whether a module came with Python, a package or this one, so that its name and version say what it is."""
-    origin = _origin(module)
-    if origin is None:
-        # Built in, or the interpreter's own prompt.
-        return module in sys.modules and module != "__main__"
-    return any(origin.is_relative_to(folder) for folder in _installed_folders())
-
-
-def _origin(module: str) -> Path | None:
-    """Return the file of a module, whether this process has imported it or not."""
-    found = sys.modules.get(module)
-    if found is None:
-        spec = find_spec(module) if _is_module(module) else None
-        origin = spec.origin if spec is not None and spec.has_location else None
-    else:
-        origin = getattr(found, "__file__", None)
-    return Path(origin).resolve() if origin else None
-
-
-def _files(module: str) -> Iterator[bytes]:
-    """Yield digests of the user's file that a module is, and of those that it imports, in order of their names."""
-    known: dict[str, bytes] = {}
-    left = [module]
-    while left:
-        name = left.pop()
-        origin = _origin(name)
-        if name in known or origin is None or not origin.is_file() or _is_installed(name):
-            continue
-        content = known[name] = origin.read_bytes()
-        if origin.suffix == ".py":
-            package = name if origin.name == "__init__.py" else name.rpartition(".")[0]
-            # As text, because what has been imported differs from process to process.
-            left += _imported(compile(content, str(origin), "exec"), package)
-    for name in sorted(known):
-        yield hashlib.sha256(known[name]).digest()
+    return f"{value.__module__}.{value.__qualname__} {version_of(value.__module__)}".encode()

@@ -25,6 +25,8 @@ _TRAINING = (
     "frames",
     "live_objective",
     "models",
+    "openml_data",
+    "openml_fetch",
     "preprocessing",
     "presets",
     "scoring",
@@ -51,9 +53,10 @@ def model_versions() -> dict[str, str]:
 @cache
 def training_code() -> str:
     """Return a digest of this package's own code that decides what a training measures."""
+    here = Path(__file__)
     content = hashlib.sha256()
-    for name in _TRAINING:
-        content.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+    for file in (*(here.with_name(f"{name}.py") for name in _TRAINING), here.parent.parent / "seeding.py"):
+        content.update(file.read_bytes())
     return content.hexdigest()
 
 

@@ -23,17 +23,19 @@ def named_model(name: str) -> UserModel:
 
     Raises:
         UnknownNameError: If the module has no such model, with the closest.
-        InvalidSettingError: If the module cannot be imported, or the name is of something else.
+        InvalidSettingError: If the module cannot be imported or its code fails, or the name is of something else.
     """
     module, _, attribute = name.partition(":")
     if not all(part.isidentifier() for part in (*module.split("."), attribute)):
         raise InvalidSettingError(f"space={name!r} must be <module>:<name>, e.g. 'mine.models:FOREST'.")
     try:
         found = importlib.import_module(module)
-    except ImportError as error:
+    except Exception as error:
+        # Its code runs, and may fail in any way.
+        missing = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
+        remedy = "Check its name, and that its folder is in PYTHONPATH." if missing else "Mend it, and try again."
         raise InvalidSettingError(
-            f"space={name!r}: the module {module!r} cannot be imported ({error}). Check its name, and that its folder "
-            "is in PYTHONPATH."
+            f"space={name!r}: the module {module!r} cannot be imported ({type(error).__name__}: {error}). {remedy}"
         ) from error
     models = [key for key, value in vars(found).items() if isinstance(value, UserModel)]
     if not hasattr(found, attribute):

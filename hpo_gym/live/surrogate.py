@@ -148,8 +148,9 @@ class LiveSurrogate(MeasuredSurrogate):
         self._decoder = _Decoder(space.spec)
         self._names = tuple(metric.name for metric in self.metrics)
         self._worst = tuple(metric.upper if metric.minimize else metric.lower for metric in self.metrics)
-        # Results of other objectives, limits, seeds or libraries are other results: whoever compares tensors sees it.
-        decides = (self.metrics, self.executor.limits, seed, least_share, sorted(model_versions().items()))
+        # Results of other objectives, limits, seeds or code are other results: whoever compares tensors sees it.
+        code = (sorted(model_versions().items()), training_code())
+        decides = (self.metrics, self.executor.limits, seed, least_share, code)
         content = hashlib.sha256(repr(decides).encode())
         #: Whether equal objectives of another process have the same ``identity``.
         self.identity_is_stable = True
@@ -170,7 +171,7 @@ class LiveSurrogate(MeasuredSurrogate):
             content.update(told[-1])
         # The seed and the share are part of what is asked.
         limits = (float(self.executor.limits.seconds), self.executor.limits.memory)
-        common = repr((limits, decides[-1], training_code(), space.spec)).encode()
+        common = repr((limits, code, space.spec)).encode()
         file = None if trainings is None else _file(trainings)
         #: What was measured already.
         self.cache = MeasurementCache(file=file, objectives=[hashlib.sha256(common + each).digest() for each in told])

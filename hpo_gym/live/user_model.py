@@ -36,8 +36,8 @@ class UserModel:
         images: Whether it needs images.
 
     Raises:
-        InvalidSettingError: If the estimator is none, the number of iterations and their parameter do not match, or it
-            says that it is for another task.
+        InvalidSettingError: If the estimator is none, ``images`` is neither true nor false, the number of iterations
+            and their parameter do not match, or it says that it is for another task.
         UnknownNameError: If an estimator has no parameter of the name of a hyperparameter or of the iterations.
     """
 
@@ -51,6 +51,8 @@ class UserModel:
 
     def __post_init__(self) -> None:
         require_integer("iterations", self.iterations, 0)
+        if not isinstance(self.images, bool):
+            raise InvalidSettingError(f"images={self.images!r} must be True or False.")
         if self.task not in (None, *get_args(TaskType)):
             raise unknown_name("task type", self.task, get_args(TaskType))
         counted = bool(self.iterations_parameter) or (bool(self.iterations) and takes_fit(self.estimator))

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import copy
+import enum
 import functools
+import os
+import pickle
+import random
 import re
 import subprocess
 import sys
 import textwrap
 import threading
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pytest
@@ -26,10 +30,14 @@ from hpo_gym.spaces import Column, SpaceSpec
 
 pytest.importorskip("sklearn")
 
+from scipy.sparse import csr_matrix
+from scipy.stats import loguniform
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 SPACE = SpaceSpec((Column("max_depth", "integer", 1, 5, default=3),), {})
 MODULE = """
@@ -250,6 +258,42 @@ def masked(*hidden: int) -> Any:
     return np.ma.masked_array(np.arange(3.0), mask=[each in hidden for each in range(3)])
 
 
+def times(k: float) -> Any:
+    @functools.wraps(accuracy_score)
+    def wrapper(*given: Any) -> float:
+        return float(k * accuracy_score(*given))
+
+    return wrapper
+
+
+def with_field(scale: float) -> Any:
+    @dataclass
+    class Scaled:
+        width: float = field(default=1.0, metadata={"scale": scale})
+
+    return Scaled
+
+
+class Lenient(enum.Enum):
+    A = 1
+
+    @classmethod
+    def _missing_(cls, value: object) -> Any:
+        return cls.A
+
+
+class Strict(enum.Enum):
+    A = 1
+
+    @classmethod
+    def _missing_(cls, value: object) -> Any:
+        return None
+
+
+Lenient.__qualname__ = Strict.__qualname__ = "Either"
+OUT_OF_ORDER = np.dtype({"names": ["a", "b"], "formats": ["<f8", "<f8"], "offsets": [8, 0]})
+
+
 SAME_BUT: dict[str, tuple[Any, Any]] = {
     "the state of what a method belongs to": (held_by_a_function(1.0), held_by_a_function(100.0)),
     "the state of a frozen estimator": (FrozenEstimator(fitted(1.0)), FrozenEstimator(fitted(9.0))),
@@ -267,6 +311,16 @@ SAME_BUT: dict[str, tuple[Any, Any]] = {
     "weights": (torch.ones(3), torch.zeros(3)),
     "a network": (torch.nn.Dropout(0.1), torch.nn.Dropout(0.2)),
     "the size of a cache": (functools.lru_cache(3)(one), functools.lru_cache(4)(one)),
+    "what a decorator encloses that names an installed function": (times(1.0), times(-1.0)),
+    "what an installed factory encloses": (get_ema_multi_avg_fn(0.9), get_ema_multi_avg_fn(0.1)),
+    "code of a class that says it is of another module": (
+        make_dataclass("Made", ["x"], namespace={"score": lambda self: self.x}),
+        make_dataclass("Made", ["x"], namespace={"score": lambda self: -self.x}),
+    ),
+    "what a field says of itself": (with_field(1.0), with_field(10.0)),
+    "what an enumeration does": (Lenient, Strict),
+    "an enumeration": (enum.Enum("Own", {"A": 1}), enum.Enum("Own", {"A": 2})),
+    "the order of fields in memory": (np.zeros(2, OUT_OF_ORDER), np.zeros(2, [("a", "<f8"), ("b", "<f8")])),
     "an attribute of a class of sets": (frozenset({1}), type("Own", (frozenset,), {"__module__": __name__})({1})),
 }
 
@@ -308,6 +362,126 @@ def test_what_follows_from_the_rest_does_not_count() -> None:
     lazy = Lazy()
     before = describe(lazy)
     assert lazy.table == [1] and describe(lazy) == before
+
+
+class Net:
+    def __init__(self, width: int) -> None:
+        self.width = width
+
+
+class Flags(enum.Flag):
+    A = 1
+    B = 2
+
+
+class Model(Protocol):
+    def score(self) -> float: ...
+
+
+class OfProtocol(Model):
+    def score(self) -> float:
+        return 1.0
+
+
+@functools.singledispatch
+def shown(value: object) -> str:
+    return str(value)
+
+
+def use(what: str) -> None:
+    if what == "a copy":
+        copy.deepcopy(Net(1))
+    elif what == "a combination of flags":
+        assert Flags.A | Flags.B
+    elif what == "an instance of a protocol":
+        OfProtocol()
+    elif what == "a call of a function for several types":
+        shown(1)
+    else:
+        random.random()
+        np.random.rand()  # what is told must not depend on it
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("a copy", lambda: Net),
+        ("a combination of flags", lambda: Flags),
+        ("an instance of a protocol", lambda: OfProtocol),
+        ("a call of a function for several types", lambda: shown),
+        ("a draw", lambda: [random.choice, np.random.randint, loguniform(1e-3, 1.0), os.environ]),
+    ],
+)
+def test_what_was_used_is_told_as_before(what: str, told: Any) -> None:
+    before = describe(told())
+    use(what)
+    assert describe(told()) == before
+
+
+def test_a_sparse_matrix_is_told_as_before_it_was_looked_at() -> None:
+    matrix, other = (csr_matrix(np.eye(3) * scale) for scale in (1.0, 2.0))
+    before = describe(matrix)
+    assert matrix.has_canonical_format and describe(matrix) == before != describe(other)
+
+
+def test_random_search_of_scikit_learn_is_told_alike_by_all_processes() -> None:
+    code = """
+        from scipy.stats import loguniform
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.model_selection import RandomizedSearchCV
+        from hpo_gym.live.description import describe
+        print(describe(RandomizedSearchCV(LogisticRegression(), {"C": loguniform(1e-3, 1.0)})).hex())
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    assert len({subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2)}) == 1
+
+
+def test_a_global_that_is_called_as_an_attribute_is_does_not_count() -> None:
+    names: dict[str, Any] = {"__name__": "mine"}
+    exec("def train(model): return model.score(1)", names)
+    before = describe(names["train"])
+    names["score"] = threading.Lock()
+    assert describe(names["train"]) == before
+    exec("def train(model): return score(1)", names)
+    with pytest.raises(Undescribed, match="lock"):
+        describe(names["train"])
+
+
+def test_shared_tuples_and_sets_of_choices_are_told() -> None:
+    shared: tuple[Any, ...] = ()
+    for _ in range(100):
+        shared = (shared, shared)
+    told = describe(pickle.loads(pickle.dumps(shared)))  # our own
+    assert (describe(shared) == told) and (describe((shared, shared)) != told)
+    assert describe({Flags.A, Flags.B}) == describe({Flags.B, Flags.A}) != describe({Flags.A})
+
+
+def test_what_has_no_module_or_lies_beyond_one_is_told(tmp_path: Path, monkeypatch: Any) -> None:
+    names: dict[str, Any] = {}
+    exec("def lambdified(x): return x + 1", names)
+    first = names["lambdified"]
+    exec("def lambdified(x): return x + 2", names)
+    assert describe(first) != describe(names["lambdified"])
+    first.__module__ = names["lambdified"].__module__ = None
+    assert describe(first) != describe(names["lambdified"])
+    package = tmp_path / "mine_top"
+    package.mkdir()
+    for name, text in (
+        ("__init__", ""),
+        ("code", "try:\n    from ..common import x\nexcept ImportError:\n    x = 1\ndef train(c):\n    return x\n"),
+        ("models", "WIDTH = 1\n"),
+    ):
+        (package / f"{name}.py").write_text(text)
+    (tmp_path / "mine_user.py").write_text(
+        "import mine_top.models\nimport mine_top.code\nfrom torch.backends import cudnn\n"
+        "def train(c):\n    cudnn.benchmark = False\n    return mine_top.models.WIDTH, mine_top.code\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    train = __import__("mine_user").train
+    before = describe(train)
+    (package / "models.py").write_text("WIDTH = 2\n")
+    assert describe(train) != before
 
 
 def test_sets_are_told_in_one_order_or_not_at_all() -> None:

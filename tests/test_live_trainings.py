@@ -234,7 +234,17 @@ def test_whoever_looks_something_up_does_not_wait_for_the_writer(tmp_path: Path)
 def test_every_module_of_live_training_decides_what_is_measured_or_is_known_not_to() -> None:
     there = {file.stem for file in Path(libraries.__file__).parent.glob("*.py")}
     how = {"cache", "executors", "guard", "kept_trainings", "limits", "measurement", "pool", "process", "worker"}
-    what = {"__init__", "build", "code_origin", "description", "libraries", "named_model", "suite", "surrogate"}
+    what = {
+        "__init__",
+        "build",
+        "code_origin",
+        "described_parts",
+        "description",
+        "libraries",
+        "named_model",
+        "suite",
+        "surrogate",
+    }
     others = {"openml_runs_fetch", "qualities"}
     assert there == {*libraries._TRAINING, *how, *what, *others}
 

@@ -20,14 +20,18 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-__all__ = ["digests_of_files", "imported_modules", "is_installed", "version_of"]
+__all__ = ["digests_of_files", "imported_modules", "is_installed", "is_module", "names_looked_up", "version_of"]
 
 # Folders of packages, wherever they are: the user's own, a distribution's, those of the system beside an environment's.
 _PACKAGES = {"site-packages", "dist-packages"}
+# Instructions that look up a name of the module, or of Python.
+_LOOKUPS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
 
 
-def is_installed(module: str) -> bool:
+def is_installed(module: str | None) -> bool:
     """Whether a module came with Python, a package or this one, so that its name and version say what it is."""
+    if module is None:
+        return False
     origin = _origin(module)
     if origin is None:
         # Built in, or the interpreter's own prompt.
@@ -35,12 +39,12 @@ def is_installed(module: str) -> bool:
     return not _PACKAGES.isdisjoint(origin.parts) or any(map(origin.is_relative_to, _installed_folders()))
 
 
-def version_of(module: str) -> str:
+def version_of(module: str | None) -> str:
     """Return the version of what a module was installed with, empty for a module of the user.
 
     It is the same whether this process has imported the module or not.
     """
-    if not is_installed(module):
+    if module is None or not is_installed(module):
         return ""
     top = module.partition(".")[0]
     if top in sys.stdlib_module_names:
@@ -65,16 +69,51 @@ def imported_modules(code: CodeType, package: str | None) -> set[str]:
         elif step.opname == "IMPORT_NAME":
             # The level and the names have been loaded just before.
             level, names = loaded[-2:]
-            base = f"{'.' * level}{step.argval}"
-            module = resolve_name(base, package) if level and package else base.lstrip(".")
-            # What is named after a package may be a module in it.
-            found |= {module, *(f"{module}.{name}" for name in names or () if name != "*")}
+            module = _absolute(step.argval, level, package)
+            if module:
+                # What is named after a package may be a module in it.
+                found |= {module, *(f"{module}.{name}" for name in names or () if name != "*")}
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             found |= imported_modules(constant, package)
     # To import a module is to run the packages that it is in.
     found |= {name.rsplit(".", depth)[0] for name in found for depth in range(1, name.count(".") + 1)}
-    return {name for name in found if name in sys.modules or _spec(name) is not None}
+    return {name for name in found if is_module(name)}
+
+
+def _absolute(name: str, level: int, package: str | None) -> str:
+    """Return the name of what is imported, empty where it lies beyond the outermost package: nobody can import it."""
+    try:
+        return resolve_name("." * level + name, package) if level and package else name
+    except ImportError:
+        return ""
+
+
+def is_module(name: str) -> bool:
+    """Whether there is a module of this name, imported or not."""
+    return name in sys.modules or _spec(name) is not None
+
+
+def names_looked_up(code: CodeType) -> set[tuple[str, ...]]:
+    """Return what code, and what is defined within it, looks up outside of itself, with the attributes it then takes.
+
+    E.g. ``("package", "module", "function")`` of ``package.module.function(1)``.
+    """
+    found: set[tuple[str, ...]] = set()
+    chain: tuple[str, ...] = ()
+    for step in dis.get_instructions(code):
+        if step.opname in _LOOKUPS:
+            found.add(chain)
+            chain = (step.argval,)
+        elif step.opname in ("LOAD_ATTR", "LOAD_METHOD") and chain:
+            chain = (*chain, step.argval)
+        elif step.opname != "EXTENDED_ARG":
+            found.add(chain)
+            chain = ()
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            found |= names_looked_up(constant)
+    return (found | {chain}) - {()}
 
 
 def digests_of_files(module: str, told: set[str]) -> Iterator[bytes]:

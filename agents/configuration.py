@@ -10,7 +10,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from agents.dqn import DQNConfig
 from agents.environments import EnvironmentConfig
 from agents.registry import AGENTS, find_agent
-from hpo_gym.errors import InvalidSettingError, unknown_name
+from hpo_gym.errors import InvalidSettingError, require_booleans, unknown_name
 
 __all__ = ["ExperimentConfig", "build", "plain"]
 
@@ -52,6 +52,7 @@ class ExperimentConfig:
     threads: int = 1
 
     def __post_init__(self) -> None:
+        require_booleans(self)
         for name in ("checkpoint_every", "keep_checkpoints", "log_every", "threads"):
             if getattr(self, name) < 1:
                 raise InvalidSettingError(f"{name}={getattr(self, name)!r} must be at least 1.")

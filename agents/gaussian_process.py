@@ -19,7 +19,7 @@ from agents.acquisition import maximise_acquisition
 from agents.optuna_space import OptunaSpace, Parameters, StudyOptimizer, quiet
 from agents.problem import Problem
 from agents.sequential import Optimizer, SequentialAgent, Trial
-from hpo_gym.errors import InvalidSettingError, require_integer, unknown_name
+from hpo_gym.errors import require_booleans, require_integer, unknown_name
 from hpo_gym.threads import one_thread
 
 if TYPE_CHECKING:
@@ -52,8 +52,7 @@ class GPConfig:
     def __post_init__(self) -> None:
         require_integer("startup_trials", self.startup_trials, 1)
         require_acquisition(self.acquisition)
-        if not isinstance(self.deterministic, bool):
-            raise InvalidSettingError(f"deterministic={self.deterministic!r} must be True or False.")
+        require_booleans(self)
 
 
 class GaussianProcess(SequentialAgent):

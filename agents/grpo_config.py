@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 from agents.group_relative import ADVANTAGES
 from agents.transfer_search import TransferSearchConfig
 from agents.trial_tokens import SCORE_SCALES
-from hpo_gym.errors import InvalidSettingError, require_effect, require_integer, require_names
+from hpo_gym.errors import InvalidSettingError, require_booleans, require_effect, require_integer, require_names
 
 __all__ = ["PRECISIONS", "GRPOConfig", "GroupRelativeConfig"]
 
@@ -68,6 +68,7 @@ class GroupRelativeConfig:
     proposals: int = 128
 
     def __post_init__(self) -> None:
+        require_booleans(self)
         for name in ("total_steps", "width", "layers", "heads", "epochs", "minibatches", "proposals"):
             require_integer(name, getattr(self, name), 1)
         require_integer("group_size", self.group_size, 2, "a rollout is compared with the others of its group")

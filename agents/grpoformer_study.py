@@ -190,21 +190,19 @@ def _play_all(chosen: argparse.Namespace) -> None:
     wanted = find_protocol(PROTOCOL).budget if chosen.evaluations is None else chosen.evaluations
     who_of = {budgets: entries(budgets, wanted, chosen.agents) for budgets in chosen.budgets}
     families = [name for name in chosen.families if name not in missing]
-    if families:
-        # Of a set, those that are to be had; said before hours of training, not after.
-        names = load_grpoformer(families[0], datasets=named).spec.provenance["datasets"] if a_set else named
-        for budgets, who in who_of.items():
-            for family in families:
-                require_combinable(folder, budgets, family, who, chosen.seeds, chosen.seconds, names)
-    for budgets, who in who_of.items():
-        for family in families:
-            print(f"{budgets} budgets: {family}", flush=True)
-            rows, facts = play(
-                family, budgets, who, chosen.seeds, chosen.output, options=options, workers=chosen.workers
-            )
-            table, told = merged(folder, rows, budgets, family, facts)
-            write_results(folder, NAME, {NAME: table}, {**told, "missing": missing, **made_with()})
-            print(write_page(chosen.documents), flush=True)
+    if not families:
+        return
+    # Of a set, those that are to be had; said before hours of training, not after.
+    names = load_grpoformer(families[0], datasets=named).spec.provenance["datasets"] if a_set else named
+    plan = [(budgets, who, family) for budgets, who in who_of.items() for family in families]
+    for budgets, who, family in plan:
+        require_combinable(folder, budgets, family, who, chosen.seeds, chosen.seconds, names)
+    for budgets, who, family in plan:
+        print(f"{budgets} budgets: {family}", flush=True)
+        rows, facts = play(family, budgets, who, chosen.seeds, chosen.output, options=options, workers=chosen.workers)
+        table, told = merged(folder, rows, budgets, family, facts)
+        write_results(folder, NAME, {NAME: table}, {**told, "missing": missing, **made_with()})
+        print(write_page(chosen.documents), flush=True)
 
 
 if __name__ == "__main__":

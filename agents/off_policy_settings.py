@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agents.checked_numbers import require_numbers
-from hpo_gym.errors import InvalidSettingError, require_effect, require_integer
+from hpo_gym.errors import InvalidSettingError, require_booleans, require_effect, require_integer
 
 __all__ = ["OffPolicyConfig", "require_update"]
 
@@ -52,6 +52,7 @@ class OffPolicyConfig:
     save_buffer: bool = True
 
     def __post_init__(self) -> None:
+        require_booleans(self)
         require_numbers(
             self,
             counts=(

@@ -18,7 +18,7 @@ from agents.optuna_space import OptunaSpace
 from agents.portfolio import PortfolioConfig, learn_portfolio
 from agents.problem import Problem
 from agents.sequential import Optimizer, SequentialAgent, Suggestion, Trial
-from hpo_gym.errors import InvalidSettingError, require_integer
+from hpo_gym.errors import require_booleans, require_integer
 
 __all__ = ["PortfolioGP", "PortfolioGPConfig", "PortfolioGPOptimizer"]
 
@@ -41,8 +41,7 @@ class PortfolioGPConfig(PortfolioConfig):
         require_acquisition(self.acquisition)
         require_integer("head", self.head, 1, "a Gaussian process alone is agent 'gp'")
         super().__post_init__()
-        if not isinstance(self.deterministic, bool):
-            raise InvalidSettingError(f"deterministic={self.deterministic!r} must be True or False.")
+        require_booleans(self)
 
 
 class PortfolioGP(SequentialAgent):

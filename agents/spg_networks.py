@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from agents.spg import SequentialPolicyGradient
 from agents.spg_settings import SPGSettings
-from hpo_gym.errors import InvalidSettingError, unknown_name
+from hpo_gym.errors import InvalidSettingError, require_names
 from hpo_gym.live import own_model
 from hpo_gym.live.models import FAMILIES, Fit
 from hpo_gym.live.presets import preset_space
@@ -69,8 +69,7 @@ def cnn(fit: Fit, training: str, **settings: Any) -> NetworkClassifier:
 
 
 def _network(kind: NetworkKind, fit: Fit, training: str, settings: dict[str, Any]) -> NetworkClassifier:
-    if training not in TRAINING.choices:
-        raise unknown_name("training", training, [str(choice) for choice in TRAINING.choices])
+    require_names(TRAINING.name, (training,), TRAINING.choices)
     if training == "spg":
         if settings.get(_DROPOUT):
             raise InvalidSettingError(

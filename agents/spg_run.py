@@ -23,7 +23,7 @@ from agents.spg_models import Classifier
 from agents.spg_settings import SPGConfig
 from agents.spg_tasks import LearningTask, load_task, split_task
 from agents.spg_training import ModelTraining, with_replicas
-from hpo_gym.errors import DataIntegrityError, HPOGymError, require_integer
+from hpo_gym.errors import DataIntegrityError, HPOGymError, require_booleans, require_integer
 from hpo_gym.threads import torch_threads
 
 __all__ = ["NAME", "SPGRun", "is_spg_run", "load_model", "resume_spg", "run_spg"]
@@ -58,6 +58,7 @@ class SPGRun:
     threads: int = 1
 
     def __post_init__(self) -> None:
+        require_booleans(self)
         require_integer("seed", self.seed, 0)
         require_integer("keep_checkpoints", self.keep_checkpoints, 1)
         require_integer("threads", self.threads, 1)

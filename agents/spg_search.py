@@ -16,7 +16,7 @@ from torch import Tensor
 from agents.populations import HistoryAgent, Trials
 from agents.problem import Problem
 from agents.spg_networks import TRAINING
-from hpo_gym.errors import InvalidSettingError, unknown_name
+from hpo_gym.errors import InvalidSettingError, require_names
 from hpo_gym.spaces import SearchSpace
 
 __all__ = ["SPGSearch", "SPGSearchConfig"]
@@ -34,8 +34,7 @@ class SPGSearchConfig:
     training: str = "spg"
 
     def __post_init__(self) -> None:
-        if self.training not in TRAINING.choices:
-            raise unknown_name("training", self.training, [str(choice) for choice in TRAINING.choices])
+        require_names(TRAINING.name, (self.training,), TRAINING.choices)
 
 
 class SPGSearch(HistoryAgent):
@@ -67,14 +66,13 @@ class SPGSearch(HistoryAgent):
         self._value = (TRAINING.number(self.config.training) + 0.5) / len(TRAINING.choices)
         # What a clause forbids together with this training is never drawn of it; coordinates are those of the space.
         self._possible = SearchSpace(self.space.spec.restrict({TRAINING.name: self.config.training})).to(self.device)
-        default = self._trained(self.space.default()[None])
-        self._default = default if self.space.legal(default).all() else None
+        self._default = self._trained(self.space.default()[None])
+        self._barred = ~self.space.legal(self._default)
 
     def propose(self, trials: Trials, draws: torch.Generator) -> Tensor:
         drawn = self._trained(self._possible.sample(len(trials.u), draws))
-        if self._default is None:
-            return drawn
-        return torch.where(trials.tried(self.shown(self._default)), drawn, self._default)
+        skipped = trials.tried(self.shown(self._default)) | self._barred
+        return torch.where(skipped, drawn, self._default)
 
     def _trained(self, u: Tensor) -> Tensor:
         """Return configurations with the training that this agent stands for, ``[B, D]``."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from agents.spg_tasks import TASKS
 from agents.task_replica import FORMS, SEARCHES
-from hpo_gym.errors import InvalidSettingError, require_integer, unknown_name
+from hpo_gym.errors import InvalidSettingError, require_booleans, require_integer, unknown_name
 
 __all__ = ["LOSSES", "SPGConfig", "SPGSettings", "TrainingSettings"]
 
@@ -45,6 +45,7 @@ class SPGSettings:
     normalise: bool = False
 
     def __post_init__(self) -> None:
+        require_booleans(self)
         for kind, name, allowed in (
             ("search", self.search, SEARCHES),
             ("form", self.form, FORMS),

@@ -16,7 +16,7 @@ from agents.exploration import Decision, EpsilonGreedy
 from agents.off_policy_settings import require_update
 from agents.schedules import ConstantSchedule
 from agents.stable_baselines import StableBaselinesAgent, check_network
-from hpo_gym.errors import InvalidSettingError, require_integer
+from hpo_gym.errors import InvalidSettingError, require_booleans, require_integer
 from hpo_gym.mdp.observations import Observation
 
 __all__ = ["EpsilonGreedyAgent", "EpsilonGreedyConfig", "OffPolicyAgent", "OffPolicyConfig"]
@@ -55,6 +55,7 @@ class OffPolicyConfig:
     meta_features: bool = False
 
     def __post_init__(self) -> None:
+        require_booleans(self)
         require_numbers(
             self,
             counts=("total_steps", "buffer_size", "batch_size", "train_freq", "gradient_steps"),

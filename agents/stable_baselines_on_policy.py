@@ -13,7 +13,7 @@ from agents.checked_numbers import require_numbers
 from agents.exploration import draw_by
 from agents.stable_baselines import StableBaselinesAgent, check_network
 from hpo_gym.envs import HPOVectorEnv
-from hpo_gym.errors import InvalidSettingError, require_effect
+from hpo_gym.errors import InvalidSettingError, require_booleans, require_effect
 from hpo_gym.mdp.observations import Observation
 
 __all__ = ["OnPolicyAgent", "OnPolicyConfig"]
@@ -58,6 +58,7 @@ class OnPolicyConfig:
     meta_features: bool = False
 
     def __post_init__(self) -> None:
+        require_booleans(self)
         require_numbers(
             self,
             counts=("total_steps", "n_steps"),

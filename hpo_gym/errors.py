@@ -21,6 +21,7 @@ __all__ = [
     "SplitLeakError",
     "UnknownNameError",
     "UnsupportedOperatorError",
+    "require_booleans",
     "require_effect",
     "require_integer",
     "require_names",
@@ -122,6 +123,21 @@ def require_effect(config: Any, names: Collection[str], cause: str, remedy: str)
         value = getattr(config, part.name)
         if part.name in names and value != part.default:
             raise InvalidSettingError(f"{part.name}={value!r} has no effect with {cause}. {remedy}, or leave it out.")
+
+
+def require_booleans(config: Any) -> None:
+    """Refuse switches that are neither ``True`` nor ``False``: 0, ``None`` or ``"no"`` would pass for one of them.
+
+    Args:
+        config: A dataclass; a field whose default is ``True`` or ``False`` is a switch.
+
+    Raises:
+        InvalidSettingError: Naming the first that is neither, and its value.
+    """
+    for part in fields(config):
+        value = getattr(config, part.name)
+        if isinstance(part.default, bool) and not isinstance(value, bool):
+            raise InvalidSettingError(f"{part.name}={value!r} must be True or False.")
 
 
 def require_number(name: str, value: object, says: str, holds: Callable[[float], bool]) -> None:

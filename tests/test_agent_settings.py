@@ -1,4 +1,4 @@
-"""Settings of all agents: numbers that are none, settings without effect, and trainings that diverge."""
+"""Settings of all agents: numbers and switches that are none, settings without effect, and trainings that diverge."""
 
 from __future__ import annotations
 
@@ -19,12 +19,16 @@ from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError
 from hpo_gym.testing.tiny import quadratic_suite
 
-NO_NUMBERS: dict[type, tuple[Any, ...]] = {float: (math.nan, -math.inf), int: (math.nan, 1.5, True)}
+NONE_OF: dict[type, tuple[Any, ...]] = {
+    float: (math.nan, -math.inf),
+    int: (math.nan, 1.5, True),
+    bool: ("no", 0, None),
+}
 WRONG = [
     (name, part.name, value)
     for name, entry in AGENTS.items()
     for part in fields(entry.config)
-    for value in NO_NUMBERS.get(type(part.default), ())
+    for value in NONE_OF.get(type(part.default), ())
 ]
 
 
@@ -33,7 +37,7 @@ def an_agent(name: str, env: HPOVectorEnv, **settings: Any) -> Agent:
 
 
 @pytest.mark.parametrize(("agent", "name", "value"), WRONG)
-def test_what_is_no_such_number_is_refused_by_name(agent: str, name: str, value: Any) -> None:
+def test_what_is_no_such_number_or_switch_is_refused_by_name(agent: str, name: str, value: Any) -> None:
     with pytest.raises(InvalidSettingError, match=name):
         AGENTS[agent].config(**{name: value})
 

@@ -55,7 +55,7 @@ class MeasurementCache:
         self._writer: ThreadPoolExecutor | None = None
         self._writing: dict[Question, tuple[Measurement, Future[None]]] = {}
         self._store: KeptTrainings | None = None
-        self._written: KeptTrainings | None = None
+        self._writer_store: KeptTrainings | None = None
         _caches.add(self)
 
     def _opened(self) -> KeptTrainings | None:
@@ -142,8 +142,8 @@ class MeasurementCache:
 
     def _put(self, key: str, measurement: Measurement) -> None:
         assert self._file is not None  # there is a file to write to
-        self._written = self._written or KeptTrainings(self._file)
-        self._written.put(key, measurement)
+        self._writer_store = self._writer_store or KeptTrainings(self._file)
+        self._writer_store.put(key, measurement)
 
     def _remember(self, question: Question, measurement: Measurement) -> None:
         self._known[question] = measurement
@@ -172,7 +172,7 @@ _of_parents: list[KeptTrainings] = []
 def _begin_all() -> None:
     """Let a forked process have locks that nobody holds, and files of its own."""
     for cache in _caches:
-        _of_parents.extend(store for store in (cache._store, cache._written) if store is not None)
+        _of_parents.extend(store for store in (cache._store, cache._writer_store) if store is not None)
         cache._begin()
 
 

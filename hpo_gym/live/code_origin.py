@@ -20,6 +20,8 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
+import hpo_gym
+
 __all__ = ["digests_of_files", "imported_modules", "is_installed", "is_module", "names_looked_up", "version_of"]
 
 # Folders of packages, wherever they are: the user's own, a distribution's, those of the system beside an environment's.
@@ -49,6 +51,9 @@ def version_of(module: str | None) -> str:
     top = module.partition(".")[0]
     if top in sys.stdlib_module_names:
         return platform.python_version()
+    if top == hpo_gym.__name__:
+        # To look for its distribution is to read those of all packages.
+        return hpo_gym.__version__
     found = sorted(set(_distributions().get(top, ())))
     # What is in a folder of its own, without a distribution, was imported from there.
     return " ".join(map(version, found)) or str(getattr(sys.modules.get(top), "__version__", ""))
@@ -62,20 +67,18 @@ def imported_modules(code: CodeType, package: str | None) -> set[str]:
         package: What relative imports are relative to.
     """
     found: set[str] = set()
-    loaded: list[Any] = []
-    for step in dis.get_instructions(code):
-        if step.opname in ("LOAD_CONST", "LOAD_SMALL_INT"):
-            loaded.append(step.argval)
-        elif step.opname == "IMPORT_NAME":
-            # The level and the names have been loaded just before.
-            level, names = loaded[-2:]
-            module = _absolute(step.argval, level, package)
-            if module:
-                # What is named after a package may be a module in it.
-                found |= {module, *(f"{module}.{name}" for name in names or () if name != "*")}
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            found |= imported_modules(constant, package)
+    for each in _with_inner(code):
+        loaded: list[Any] = []
+        for step in dis.get_instructions(each):
+            if step.opname in ("LOAD_CONST", "LOAD_SMALL_INT"):
+                loaded.append(step.argval)
+            elif step.opname == "IMPORT_NAME":
+                # The level and the names have been loaded just before.
+                level, names = loaded[-2:]
+                module = _absolute(step.argval, level, package)
+                if module:
+                    # What is named after a package may be a module in it.
+                    found |= {module, *(f"{module}.{name}" for name in names or () if name != "*")}
     # To import a module is to run the packages that it is in.
     found |= {name.rsplit(".", depth)[0] for name in found for depth in range(1, name.count(".") + 1)}
     return {name for name in found if is_module(name)}
@@ -100,20 +103,27 @@ def names_looked_up(code: CodeType) -> set[tuple[str, ...]]:
     E.g. ``("package", "module", "function")`` of ``package.module.function(1)``.
     """
     found: set[tuple[str, ...]] = set()
-    chain: tuple[str, ...] = ()
-    for step in dis.get_instructions(code):
-        if step.opname in _LOOKUPS:
-            found.add(chain)
-            chain = (step.argval,)
-        elif step.opname in ("LOAD_ATTR", "LOAD_METHOD") and chain:
-            chain = (*chain, step.argval)
-        elif step.opname != "EXTENDED_ARG":
-            found.add(chain)
-            chain = ()
+    for each in _with_inner(code):
+        chain: tuple[str, ...] = ()
+        for step in dis.get_instructions(each):
+            if step.opname in _LOOKUPS:
+                found.add(chain)
+                chain = (step.argval,)
+            elif step.opname in ("LOAD_ATTR", "LOAD_METHOD") and chain:
+                chain = (*chain, step.argval)
+            elif step.opname != "EXTENDED_ARG":
+                found.add(chain)
+                chain = ()
+        found.add(chain)
+    return found - {()}
+
+
+def _with_inner(code: CodeType) -> Iterator[CodeType]:
+    """Yield code and what is defined within it."""
+    yield code
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            found |= names_looked_up(constant)
-    return (found | {chain}) - {()}
+            yield from _with_inner(constant)
 
 
 def digests_of_files(module: str, told: set[str]) -> Iterator[bytes]:

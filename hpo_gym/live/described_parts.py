@@ -35,15 +35,26 @@ _OF_CLASSES = {
     "__annotations__",
     "__abstractmethods__",
     "_abc_impl",
+    "__static_attributes__",
+    "__firstlineno__",
+    "__annotate_func__",
+    "__annotations_cache__",
+    # What a dataclass says of itself is in its fields and in the methods that are made of them.
+    "__dataclass_params__",
+    "__match_args__",
+    # What is added when a class is first used.
+    "__slotnames__",
 }
-# What a dataclass says of itself is in its fields and in the methods that are made of them.
-_OF_CLASSES |= {"__dataclass_params__", "__match_args__"}
-_OF_CLASSES |= {"__static_attributes__", "__firstlineno__", "__annotate_func__", "__annotations_cache__"}
-# What is added when a class is first used.
-_OF_CLASSES |= {"__slotnames__"}
 # Combinations of flags are added to them as they are met.
-_OF_ENUMS = {"_member_map_", "_member_names_", "_value2member_map_", "_inverted_"}
-_OF_ENUMS |= {"_hashable_values_", "_unhashable_values_", "_unhashable_values_map_"}
+_OF_ENUMS = {
+    "_member_map_",
+    "_member_names_",
+    "_value2member_map_",
+    "_inverted_",
+    "_hashable_values_",
+    "_unhashable_values_",
+    "_unhashable_values_map_",
+}
 _OF_SPARSE = {"_has_canonical_format", "_has_sorted_indices"}
 # Py_TPFLAGS_HEAPTYPE: a class that a statement or a call has made.
 _HEAP_TYPE = 1 << 9

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from hpo_gym.errors import InvalidSettingError, require_integer, require_names, require_number, unknown_name
+from hpo_gym.errors import (
+    InvalidSettingError,
+    require_booleans,
+    require_integer,
+    require_names,
+    require_number,
+    unknown_name,
+)
 from hpo_gym.live.datasets import DataSource, load_table
 from hpo_gym.live.libraries import require_library
 from hpo_gym.live.models import Fit, find_family
@@ -101,8 +108,7 @@ class LiveObjective:
             raise InvalidSettingError(
                 f"validation={self.validation!r} must be a Validation, e.g. Validation('cross-validation')."
             )
-        if not isinstance(self.preprocess, bool):
-            raise InvalidSettingError(f"preprocess={self.preprocess!r} must be True or False.")
+        require_booleans(self)
         self._check_metric_names()
 
     def _check_metric_names(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
-from hpo_gym.errors import InvalidSettingError, require_integer, require_names, unknown_name
+from hpo_gym.errors import InvalidSettingError, require_booleans, require_integer, require_names, unknown_name
 from hpo_gym.live.presets import TaskType
 from hpo_gym.spaces.spec import SpaceSpec, Value
 
@@ -51,8 +51,7 @@ class UserModel:
 
     def __post_init__(self) -> None:
         require_integer("iterations", self.iterations, 0)
-        if not isinstance(self.images, bool):
-            raise InvalidSettingError(f"images={self.images!r} must be True or False.")
+        require_booleans(self)
         if self.task not in (None, *get_args(TaskType)):
             raise unknown_name("task type", self.task, get_args(TaskType))
         counted = bool(self.iterations_parameter) or (bool(self.iterations) and takes_fit(self.estimator))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from numbers import Real
 from typing import Any, Literal, get_args
 
-from hpo_gym.errors import InvalidSettingError, require_integer, require_names, unknown_name
+from hpo_gym.errors import InvalidSettingError, require_booleans, require_integer, require_names, unknown_name
 
 __all__ = [
     "ActionKind",
@@ -97,9 +97,7 @@ class EpisodeSettings:
             value = getattr(self, name)
             if not isinstance(value, str) or value not in allowed:
                 raise unknown_name(name, value, allowed)
-        for name in ("multi_fidelity", "terminate_on_repeat"):
-            if not isinstance(getattr(self, name), bool):
-                raise InvalidSettingError(f"{name}={getattr(self, name)!r} must be True or False.")
+        require_booleans(self)
         if self.start_configuration is not None and not isinstance(self.start_configuration, Mapping):
             raise InvalidSettingError(
                 f"start_configuration={self.start_configuration!r} must be a dictionary of hyperparameter values by "

@@ -22,7 +22,7 @@ from agents.sequential import Optimizer, SequentialAgent, Suggestion, Trial
 from hpo_gym.errors import InvalidSettingError, require_integer, unknown_name
 from hpo_gym.seeding import numpy_generator, stream_seed
 from hpo_gym.spaces import SearchSpace
-from hpo_gym.spaces.spec import Column
+from hpo_gym.spaces.columns import Column
 
 __all__ = ["CMAES", "CMAESConfig", "CMAESOptimizer", "ContinuousStrategy", "MixedStrategy", "Strategy"]
 

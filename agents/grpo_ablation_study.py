@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agents.environments import EnvironmentConfig
-from agents.grpo_ablation_study_page import COMMAND, LOGGED, NAME, RANDOM, TRAINING, TRIALS, write_page
+from agents.grpo_ablation_study_page import write_page
+from agents.grpo_ablation_study_results import COMMAND, LOGGED, NAME, RANDOM, TRAINING, TRIALS
 from agents.grpo_ablations import BASE, VARIANTS, experiment, trained
 from agents.progress import EvaluationDisplay, make_console
 from agents.study import kept_results, play, regret_rows, with_other_rows, write_results

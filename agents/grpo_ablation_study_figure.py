@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from agents.grpo_ablation_study_results import SpaceAblations
 from agents.grpo_ablations import BASE, CHURN, DATASETS
 from hpo_gym.evaluation import bootstrap_interval
 from hpo_gym.evaluation.style import agent_styles, plural
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from agents.grpo_ablation_study_page import SpaceAblations
 
 __all__ = ["ablation_figure"]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agents.grpo_ablation_study_figure import ablation_figure
+from agents.grpo_ablation_study_results import COMMAND, NAME, TRAINING, TRIALS, SpaceAblations, ablations_of
 from agents.grpo_ablations import BASE, CHURN, VARIANTS
 from agents.study import mean_curves, read_results
 from agents.study_tables import interval
@@ -20,44 +20,10 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-__all__ = ["COMMAND", "LOGGED", "NAME", "RANDOM", "TRAINING", "TRIALS", "write_page"]
+__all__ = ["write_page"]
 
-#: Names of the result files: regrets with their facts, and what the trainings logged.
-NAME, TRAINING = "grpo-ablations", "grpo-ablations-training"
-COMMAND = "python -m agents.grpo_ablation_study"
-RANDOM = "random"
-#: Evaluations after which regret is kept.
-TRIALS = (5, 10, 20, 30)
-#: What is kept of a training, and what TensorBoard calls it.
-LOGGED = {
-    "returns": "episode/return",
-    "churn": "agent/churn",
-    "divergence": "agent/divergence",
-    "clipped": "agent/clipped",
-}
 
 _TESTED = (10, 30)
-
-
-@dataclass(frozen=True)
-class SpaceAblations:
-    """What was played in a space.
-
-    Args:
-        space: Its name.
-        tasks: The ``N`` test datasets.
-        values: Regret after :data:`TRIALS` of each of ``S`` trainings, float64 ``[N, S, K]`` by variant, means over
-            repetitions; of random search, as many groups of episodes.
-    """
-
-    space: str
-    tasks: tuple[str, ...]
-    values: Mapping[str, np.ndarray[Any, Any]]
-
-    def of_seeds(self, variant: str, trial: int) -> np.ndarray[Any, Any]:
-        """Return the mean regret of each training over datasets after ``trial`` evaluations, ``[S]``."""
-        means: np.ndarray[Any, Any] = self.values[variant][:, :, TRIALS.index(trial)].mean(0)
-        return means
 
 
 def write_page(documents: Path) -> str:
@@ -69,7 +35,7 @@ def write_page(documents: Path) -> str:
     """
     folder = documents / "studies"
     frames, facts = read_results(folder / "data", NAME, COMMAND)
-    spaces = [_space(str(space), rows) for space, rows in frames[NAME].groupby("space", sort=False)]
+    spaces = [ablations_of(str(space), rows) for space, rows in frames[NAME].groupby("space", sort=False)]
     training = frames[TRAINING]
     for space in spaces:
         mine = training[training["space"] == space.space]
@@ -87,18 +53,6 @@ def write_page(documents: Path) -> str:
         "ablations_made": lambda: _made(facts),
     }
     return fill_page(folder / f"{NAME}.md", tables)
-
-
-def _space(space: str, rows: pd.DataFrame) -> SpaceAblations:
-    import numpy as np
-
-    tasks = tuple(sorted(set(rows["task"])))
-    values = {}
-    for variant in (*VARIANTS, RANDOM):
-        mine = rows[rows["variant"] == variant].sort_values(["task", "seed"])
-        if len(mine):
-            values[variant] = np.stack(mine["regret"].tolist()).astype("float64").reshape(len(tasks), -1, len(TRIALS))
-    return SpaceAblations(space, tasks, values)
 
 
 def _results(space: SpaceAblations) -> str:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from agents.sequential import Optimizer, Suggestion, Trial
 from hpo_gym.spaces import SearchSpace
-from hpo_gym.spaces.spec import Column
+from hpo_gym.spaces.columns import Column
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

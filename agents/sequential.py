@@ -19,7 +19,7 @@ from agents.problem import Problem
 from hpo_gym.errors import InvalidSettingError
 from hpo_gym.mdp.observations import Observation, history_view
 from hpo_gym.spaces import SearchSpace
-from hpo_gym.spaces.spec import Value
+from hpo_gym.spaces.columns import Value
 
 __all__ = ["Optimizer", "SequentialAgent", "Suggestion", "Trial"]
 

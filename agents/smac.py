@@ -20,7 +20,7 @@ from agents.problem import Problem
 from agents.sequential import Optimizer, SequentialAgent, Suggestion, Trial
 from hpo_gym.errors import InvalidSettingError, require_integer
 from hpo_gym.seeding import generator
-from hpo_gym.spaces.spec import Value
+from hpo_gym.spaces.columns import Value
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace

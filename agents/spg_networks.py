@@ -18,10 +18,13 @@ from agents.spg import SequentialPolicyGradient
 from agents.spg_settings import SPGSettings
 from hpo_gym.errors import InvalidSettingError, require_names
 from hpo_gym.live import own_model
-from hpo_gym.live.models import FAMILIES, Fit
+from hpo_gym.live.fit import Fit
+from hpo_gym.live.models import FAMILIES
 from hpo_gym.live.presets import preset_space
 from hpo_gym.live.torch_models import NetworkClassifier, NetworkKind
-from hpo_gym.spaces.spec import Atom, Column, SpaceSpec
+from hpo_gym.spaces.clauses import Atom
+from hpo_gym.spaces.columns import Column
+from hpo_gym.spaces.spec import SpaceSpec
 
 __all__ = ["CNN", "MLP", "TRAINING", "SPGNetworkClassifier", "cnn", "mlp"]
 

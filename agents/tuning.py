@@ -28,7 +28,7 @@ from hpo_gym.live.measurement import STATUSES
 from hpo_gym.live.suite import suite_of
 from hpo_gym.mdp.state import EpisodeState
 from hpo_gym.seeding import generator
-from hpo_gym.spaces.spec import Value
+from hpo_gym.spaces.columns import Value
 from hpo_gym.tasks.suite import Evaluation, TaskSuite
 
 if TYPE_CHECKING:

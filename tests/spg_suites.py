@@ -12,7 +12,7 @@ from live_suites import EXECUTOR, METRICS, SPACE
 from agents.spg_networks import TRAINING
 from hpo_gym.live.suite import live_suite
 from hpo_gym.spaces import Column, SearchSpace, SpaceSpec
-from hpo_gym.spaces.spec import Clause
+from hpo_gym.spaces.clauses import Clause
 from hpo_gym.tasks.ref import TaskRef
 from hpo_gym.tasks.suite import KnownRange, SuiteSpec, TaskSuite
 from hpo_gym.testing.tiny import BowlSurrogate

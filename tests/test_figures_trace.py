@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from hpo_gym.errors import InvalidSettingError, UnknownNameError
 from hpo_gym.evaluation import ConfigurationTable, Contender, EvaluationResult, RecordTable, Rules, evaluate_all
 from hpo_gym.evaluation.trace_figure import trace_figure
-from hpo_gym.spaces.spec import Column
+from hpo_gym.spaces.columns import Column
 from hpo_gym.testing.tiny import conditional_suite
 
 COLUMNS = (

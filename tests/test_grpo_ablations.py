@@ -13,7 +13,7 @@ from agents import grpo_ablations
 from agents.configuration import ExperimentConfig
 from agents.experiment import run_training
 from agents.grpo_ablation_study import main
-from agents.grpo_ablation_study_page import COMMAND, NAME, TRAINING
+from agents.grpo_ablation_study_results import COMMAND, NAME, TRAINING
 from agents.grpo_ablations import BASE, VARIANTS, experiment, trained
 from agents.study import read_results
 from hpo_gym.errors import InvalidSettingError

@@ -22,7 +22,8 @@ from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError, UnknownNameError
 from hpo_gym.seeding import generator
 from hpo_gym.spaces import SearchSpace
-from hpo_gym.spaces.spec import Column, SpaceSpec
+from hpo_gym.spaces.columns import Column
+from hpo_gym.spaces.spec import SpaceSpec
 from hpo_gym.testing.tiny import TINY_SUITES
 
 TINY: dict[str, Any] = {"group_size": 4, "steps": 3, "width": 16, "layers": 1, "heads": 2, "history": 5}

@@ -22,7 +22,8 @@ from hpo_gym.errors import InvalidSettingError, UnknownNameError
 from hpo_gym.evaluation.published.grpoformer import GRPOFORMER_36
 from hpo_gym.live import LiveObjective, Validation, grpoformer_objective, load_table, objective, preset_objective
 from hpo_gym.live.datasets import data_source
-from hpo_gym.live.models import FAMILIES, Fit
+from hpo_gym.live.fit import Fit
+from hpo_gym.live.models import FAMILIES
 from hpo_gym.live.presets import GRPOFORMER_FAMILIES, PRESETS, preset_space
 from hpo_gym.live.scoring import DEFAULT_METRICS, SCORES
 from hpo_gym.live.torch_models import Dropout, make_cnn, make_network_model

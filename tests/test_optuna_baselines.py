@@ -38,7 +38,9 @@ from hpo_gym.errors import InvalidSettingError
 from hpo_gym.mdp.observations import history_view
 from hpo_gym.seeding import generator
 from hpo_gym.spaces import SearchSpace
-from hpo_gym.spaces.spec import Atom, Column, SpaceSpec
+from hpo_gym.spaces.clauses import Atom
+from hpo_gym.spaces.columns import Column
+from hpo_gym.spaces.spec import SpaceSpec
 from hpo_gym.testing import AgentCase
 from hpo_gym.testing.tiny import TINY_SUITES
 from tests.space_strategies import configuration_spaces

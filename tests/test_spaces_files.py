@@ -14,7 +14,7 @@ import torch
 from hpo_gym.errors import DataIntegrityError
 from hpo_gym.seeding import generator
 from hpo_gym.spaces import SearchSpace
-from hpo_gym.spaces.spec import Relation
+from hpo_gym.spaces.clauses import Relation
 
 # Files, hyperparameters and conditions, counted in the published files.
 PUBLISHED = {

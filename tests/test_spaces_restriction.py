@@ -15,7 +15,7 @@ from space_strategies import HANDWRITTEN, configuration_spaces, points, referenc
 from hpo_gym.errors import HPOGymError, InvalidSettingError, UnknownNameError
 from hpo_gym.seeding import generator
 from hpo_gym.spaces import Atom, Column, SearchSpace, SpaceSpec
-from hpo_gym.spaces.spec import Relation
+from hpo_gym.spaces.clauses import Relation
 
 
 def _spec(name: str) -> SpaceSpec:

@@ -24,11 +24,11 @@ from hpo_gym.errors import HPOGymError, InvalidSettingError, UnknownNameError
 from hpo_gym.evaluation import evaluate
 from hpo_gym.live import STATUSES, LiveObjective, data_source, own_model
 from hpo_gym.live.executors import close_executors
-from hpo_gym.live.models import Fit
+from hpo_gym.live.fit import Fit
 from hpo_gym.live.torch_models import NetworkClassifier
 from hpo_gym.sources import load_suite
 from hpo_gym.spaces import Column, SearchSpace, SpaceSpec
-from hpo_gym.spaces.spec import Atom
+from hpo_gym.spaces.clauses import Atom
 from hpo_gym.testing.tiny import quadratic_suite
 
 pytest.importorskip("sklearn")

@@ -19,7 +19,8 @@ from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError
 from hpo_gym.seeding import generator
 from hpo_gym.spaces import SearchSpace
-from hpo_gym.spaces.spec import Column, SpaceSpec
+from hpo_gym.spaces.columns import Column
+from hpo_gym.spaces.spec import SpaceSpec
 from hpo_gym.testing import AgentCase
 from hpo_gym.testing.tiny import TINY_SUITES
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpo_gym.errors import DataIntegrityError, DataMissingError, InvalidSettingError, unknown_name
 from hpo_gym.sources.temporaries import replacing
-from hpo_gym.spaces.spec import Column
+from hpo_gym.spaces.columns import Column
 
 if TYPE_CHECKING:
     import numpy as np

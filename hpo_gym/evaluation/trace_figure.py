@@ -10,7 +10,7 @@ from hpo_gym.errors import InvalidSettingError, unknown_name
 from hpo_gym.evaluation.configurations import ConfigurationTable
 from hpo_gym.evaluation.records import RecordTable
 from hpo_gym.evaluation.style import HEAT, literal, show_trials
-from hpo_gym.spaces.spec import Column
+from hpo_gym.spaces.columns import Column
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hpo_gym.errors import unknown_name
 from hpo_gym.live.libraries import require_library
-from hpo_gym.spaces.spec import Value
+from hpo_gym.spaces.columns import Value
 
 __all__ = ["EMBEDDED_FAMILIES", "EmbeddedEstimator"]
 

@@ -13,7 +13,7 @@ from hpo_gym.live.suite import live_suite
 from hpo_gym.live.user_model import UserModel
 from hpo_gym.live.validation import Validation
 from hpo_gym.spaces import SearchSpace
-from hpo_gym.spaces.spec import Value
+from hpo_gym.spaces.columns import Value
 from hpo_gym.tasks.ref import TaskRef
 
 if TYPE_CHECKING:

@@ -22,6 +22,7 @@ _TRAINING = (
     "embedded_models",
     "embedded_network",
     "embedded_suite",
+    "fit",
     "frames",
     "live_objective",
     "models",

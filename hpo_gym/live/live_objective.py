@@ -20,8 +20,9 @@ from hpo_gym.errors import (
     unknown_name,
 )
 from hpo_gym.live.datasets import DataSource, load_table
+from hpo_gym.live.fit import Fit
 from hpo_gym.live.libraries import require_library
-from hpo_gym.live.models import Fit, find_family
+from hpo_gym.live.models import find_family
 from hpo_gym.live.preprocessing import make_preprocessor
 from hpo_gym.live.presets import preset_space
 from hpo_gym.live.scoring import (
@@ -37,7 +38,8 @@ from hpo_gym.live.scoring import (
 from hpo_gym.live.user_model import UserModel
 from hpo_gym.live.validation import Splits, Validation, beginning_with, make_splits, subsample
 from hpo_gym.seeding import stream_seed
-from hpo_gym.spaces.spec import SpaceSpec, Value
+from hpo_gym.spaces.columns import Value
+from hpo_gym.spaces.spec import SpaceSpec
 from hpo_gym.threads import one_thread
 
 if TYPE_CHECKING:

@@ -13,11 +13,12 @@ from types import MappingProxyType
 from typing import Any
 
 from hpo_gym.errors import InvalidSettingError, unknown_name
+from hpo_gym.live.fit import Fit
 from hpo_gym.live.libraries import require_library
-from hpo_gym.live.presets import PRESETS, TaskType
-from hpo_gym.spaces.spec import Value
+from hpo_gym.live.presets import PRESETS
+from hpo_gym.spaces.columns import Value
 
-__all__ = ["FAMILIES", "Fit", "ModelFamily", "find_family"]
+__all__ = ["FAMILIES", "ModelFamily", "find_family"]
 
 Configuration = Mapping[str, Value]
 
@@ -25,43 +26,6 @@ Configuration = Mapping[str, Value]
 _TREES = 128
 _EPOCHS = 100
 _SVM_FOLDS = 3
-_MOST_SEED = 2**32
-
-
-@dataclass(frozen=True)
-class Fit:
-    """What a model is built for.
-
-    Args:
-        task: What it learns.
-        rows: Training rows.
-        features: Columns after preprocessing.
-        classes: Number of classes; 0 for regression.
-        iterations: Trees, rounds or epochs, at least 1.
-        seed: Seed of everything random about it, in ``[0, 2**32)``.
-        probabilities: Whether a metric needs probabilities of classes.
-        image: Channels, height and width where features are pixels.
-    """
-
-    task: TaskType
-    rows: int
-    features: int
-    classes: int
-    iterations: int
-    seed: int
-    probabilities: bool = False
-    image: tuple[int, int, int] | None = None
-
-    def __post_init__(self) -> None:
-        if self.iterations < 1 or not 0 <= self.seed < _MOST_SEED:
-            raise InvalidSettingError(
-                f"iterations={self.iterations} must be at least 1 and seed={self.seed} in [0, 2**32)."
-            )
-
-    @property
-    def classification(self) -> bool:
-        """Whether classes are learned."""
-        return self.task == "classification"
 
 
 @dataclass(frozen=True)

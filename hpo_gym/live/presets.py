@@ -13,7 +13,8 @@ from types import MappingProxyType
 from typing import Literal
 
 from hpo_gym.errors import unknown_name
-from hpo_gym.spaces.spec import Column, SpaceSpec, Value
+from hpo_gym.spaces.columns import Column, Value
+from hpo_gym.spaces.spec import SpaceSpec
 
 __all__ = ["GRPOFORMER_FAMILIES", "PRESETS", "TaskType", "preset_space"]
 

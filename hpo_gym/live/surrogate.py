@@ -20,7 +20,7 @@ from hpo_gym.live.executors import ExecutorSettings, open_executor, pickled
 from hpo_gym.live.libraries import model_versions, training_code
 from hpo_gym.live.measurement import Measurement, checked
 from hpo_gym.spaces import SearchSpace, SpaceSpec
-from hpo_gym.spaces.spec import Value
+from hpo_gym.spaces.columns import Value
 from hpo_gym.surrogates.base import Fidelity, Measured, MeasuredSurrogate, Metric
 
 __all__ = ["LEAST_SHARE", "LiveSurrogate", "Objective"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,11 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hpo_gym.errors import InvalidSettingError
+from hpo_gym.live.fit import Fit
 from hpo_gym.seeding import generator
-from hpo_gym.spaces.spec import Value
-
-if TYPE_CHECKING:
-    from hpo_gym.live.models import Fit
+from hpo_gym.spaces.columns import Value
 
 __all__ = [
     "Dropout",

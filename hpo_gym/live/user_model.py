@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from hpo_gym.errors import InvalidSettingError, require_booleans, require_integer, require_names, unknown_name
 from hpo_gym.live.presets import TaskType
-from hpo_gym.spaces.spec import SpaceSpec, Value
+from hpo_gym.spaces.columns import Value
+from hpo_gym.spaces.spec import SpaceSpec
 
 if TYPE_CHECKING:
-    from hpo_gym.live.models import Fit
+    from hpo_gym.live.fit import Fit
 
 __all__ = ["UserModel", "takes_fit"]
 

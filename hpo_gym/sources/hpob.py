@@ -13,7 +13,7 @@ from hpo_gym.sources.hpob_files import HPOB_SEEDS, HPOBFiles, HPOBIndex, find_hp
 from hpo_gym.sources.slow_work import telling_progress
 from hpo_gym.sources.temporaries import one_writer
 from hpo_gym.spaces import SearchSpace, SpaceSpec
-from hpo_gym.spaces.spec import Column
+from hpo_gym.spaces.columns import Column
 from hpo_gym.surrogates.hpob import ACCURACY, SCALED_ACCURACY, HPOBSurrogate
 from hpo_gym.surrogates.trees import TREE_TENSORS, TreeSurrogate, stack_trees
 from hpo_gym.surrogates.xgboost_json import BoostedTrees, read_booster

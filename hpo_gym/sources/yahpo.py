@@ -13,8 +13,8 @@ from hpo_gym.sources.pinned import packaged_table
 from hpo_gym.sources.ranges import load_range, range_name
 from hpo_gym.sources.store import find_file
 from hpo_gym.spaces import SearchSpace, SpaceSpec
+from hpo_gym.spaces.columns import Value
 from hpo_gym.spaces.legacy_json import read_space_json
-from hpo_gym.spaces.spec import Value
 from hpo_gym.surrogates.onnx_compiler import compile_onnx
 from hpo_gym.surrogates.yahpo import YahpoInputs, YahpoSurrogate
 from hpo_gym.tasks.meta_features import suite_meta_features

@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from hpo_gym.spaces.spec import SpaceSpec, parents
+from hpo_gym.spaces.clauses import parents
+from hpo_gym.spaces.spec import SpaceSpec
 
 __all__ = ["DESCRIPTOR_NAMES", "describe"]
 

@@ -10,8 +10,10 @@ from ConfigSpace import hyperparameters as cs_hyperparameters
 from ConfigSpace.configuration_space import ConfigurationSpace
 
 from hpo_gym.errors import InvalidSettingError
+from hpo_gym.spaces.clauses import Atom, Clause
+from hpo_gym.spaces.columns import Column, plain
 from hpo_gym.spaces.normal_form import conjunction, disjunction, membership, relation
-from hpo_gym.spaces.spec import Atom, Clause, Column, SpaceSpec, plain
+from hpo_gym.spaces.spec import SpaceSpec
 
 __all__ = ["spec_from_configspace"]
 

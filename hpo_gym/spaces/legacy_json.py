@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from hpo_gym.errors import DataIntegrityError
+from hpo_gym.spaces.clauses import Atom, Clause
+from hpo_gym.spaces.columns import Column
 from hpo_gym.spaces.normal_form import conjunction, disjunction, membership, relation
-from hpo_gym.spaces.spec import Atom, Clause, Column, SpaceSpec
+from hpo_gym.spaces.spec import SpaceSpec
 
 __all__ = ["read_space_json"]
 

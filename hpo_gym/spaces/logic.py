@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from hpo_gym.spaces.spec import Atom, Clause, Column, Relation
+from hpo_gym.spaces.clauses import Atom, Clause, Relation
+from hpo_gym.spaces.columns import Column
 
 __all__ = ["ClauseTensors"]
 

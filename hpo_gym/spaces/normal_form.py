@@ -9,7 +9,8 @@ from itertools import product
 from typing import Any
 
 from hpo_gym.errors import InvalidSettingError
-from hpo_gym.spaces.spec import Atom, Clause, Column, Relation
+from hpo_gym.spaces.clauses import Atom, Clause, Relation
+from hpo_gym.spaces.columns import Column
 
 __all__ = ["conjunction", "disjunction", "membership", "relation"]
 

@@ -12,7 +12,9 @@ import numpy as np
 
 from hpo_gym.errors import InvalidSettingError
 from hpo_gym.seeding import numpy_generator
-from hpo_gym.spaces.spec import Atom, Clause, Column, SpaceSpec
+from hpo_gym.spaces.clauses import Atom, Clause
+from hpo_gym.spaces.columns import Column
+from hpo_gym.spaces.spec import SpaceSpec
 
 __all__ = ["random_space"]
 

@@ -7,18 +7,26 @@ from dataclasses import replace
 from typing import Any
 
 from hpo_gym.errors import InvalidSettingError
+from hpo_gym.spaces.clauses import Atom, Clause, Relation, parents, renumber
+from hpo_gym.spaces.columns import Column, Value
 from hpo_gym.spaces.normal_form import conjunction, relation
-from hpo_gym.spaces.spec import Atom, Clause, Column, Relation, SpaceSpec, Value, parents, renumber
 
-__all__ = ["drop_constants", "restrict"]
+__all__ = ["Parts", "narrowed", "without_constants"]
+
+#: Columns, conditions by child, and forbidden clauses: what a :class:`hpo_gym.spaces.SpaceSpec` is made of.
+Parts = tuple[tuple[Column, ...], Mapping[int, tuple[Clause, ...]], tuple[Clause, ...]]
 
 
-def restrict(spec: SpaceSpec, changes: Mapping[str, Any]) -> SpaceSpec:
-    """See :meth:`hpo_gym.spaces.SpaceSpec.restrict`."""
-    columns = list(spec.columns)
+def narrowed(
+    old: Sequence[Column],
+    conditions: Mapping[int, tuple[Clause, ...]],
+    forbidden: Sequence[Clause],
+    changes: Mapping[int, Any],
+) -> Parts:
+    """Return the parts of a narrower space; see :meth:`hpo_gym.spaces.SpaceSpec.restrict`."""
+    columns = list(old)
     moved: dict[int, list[int]] = {}
-    for name, change in changes.items():
-        index = spec.position(name)
+    for index, change in changes.items():
         before = columns[index]
         columns[index] = _narrow(before, change)
         if not before.is_numeric:
@@ -26,9 +34,8 @@ def restrict(spec: SpaceSpec, changes: Mapping[str, Any]) -> SpaceSpec:
         elif not columns[index].is_numeric:
             # A fixed number: tests of it are decided as tests of its only choice.
             moved[index] = []
-    old = spec.columns
-    conditions = {child: _rewrite(clauses, old, columns, moved) for child, clauses in spec.conditions.items()}
-    return SpaceSpec(tuple(columns), conditions, _rewrite(spec.forbidden, old, columns, moved))
+    rewritten = {child: _rewrite(clauses, old, columns, moved) for child, clauses in conditions.items()}
+    return tuple(columns), rewritten, _rewrite(forbidden, old, columns, moved)
 
 
 def _narrow(column: Column, change: Any) -> Column:
@@ -110,40 +117,39 @@ def _rewrite_test(
     return ((Atom(test.parent, "in", held),),)
 
 
-def drop_constants(spec: SpaceSpec) -> tuple[SpaceSpec, dict[str, Value]]:
-    """See :meth:`hpo_gym.spaces.SpaceSpec.drop_constants`."""
-    conditions = dict(spec.conditions)
+def without_constants(
+    columns: Sequence[Column],
+    conditions: Mapping[int, tuple[Clause, ...]],
+    forbidden: Sequence[Clause],
+    levels: Sequence[Sequence[int]],
+) -> tuple[Parts, dict[str, Value]]:
+    """Return the parts of a space without constants, and those; see :meth:`hpo_gym.spaces.SpaceSpec.drop_constants`."""
+    decided = dict(conditions)
     never: set[int] = set()
-    for level in spec.levels():
+    for level in levels:
         for child in level:
-            clauses = _decide(conditions[child], spec.columns, conditions, never)
+            clauses = _decide(decided[child], columns, decided, never)
             if clauses is None:
-                del conditions[child]
+                del decided[child]
             elif not clauses:
                 never.add(child)
             else:
-                conditions[child] = clauses
-    forbidden = _decide(spec.forbidden, spec.columns, conditions, never)
-    if forbidden is None:
+                decided[child] = clauses
+    barred = _decide(forbidden, columns, decided, never)
+    if barred is None:
         raise InvalidSettingError(
             "Every configuration of this restricted space is forbidden: a forbidden clause holds "
             "for the values that were fixed."
         )
-    constant = {i for i, column in enumerate(spec.columns) if column.cardinality == 1}
-    tested = {i for clauses in (*conditions.values(), forbidden) for i in parents(clauses)}
+    constant = {i for i, column in enumerate(columns) if column.cardinality == 1}
+    tested = {i for clauses in (*decided.values(), barred) for i in parents(clauses)}
     # A constant that is itself conditional and decides others must stay: its activity is the test.
-    dropped = (constant - (tested & set(conditions))) | never
-    values = {spec.columns[i].name: spec.columns[i].choices[0] for i in sorted(constant - never) if i in dropped}
-    kept = [i for i in range(len(spec.columns)) if i not in dropped]
+    dropped = (constant - (tested & set(decided))) | never
+    values = {columns[i].name: columns[i].choices[0] for i in sorted(constant - never) if i in dropped}
+    kept = [i for i in range(len(columns)) if i not in dropped]
     move = {old: new for new, old in enumerate(kept)}
-    return (
-        SpaceSpec(
-            tuple(spec.columns[i] for i in kept),
-            {move[child]: renumber(clauses, move) for child, clauses in conditions.items() if child not in dropped},
-            renumber(forbidden, move),
-        ),
-        values,
-    )
+    left = {move[child]: renumber(clauses, move) for child, clauses in decided.items() if child not in dropped}
+    return (tuple(columns[i] for i in kept), left, renumber(barred, move)), values
 
 
 def _decide(

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from hpo_gym.errors import InvalidSettingError
+from hpo_gym.spaces.columns import Value
 from hpo_gym.spaces.descriptors import describe
 from hpo_gym.spaces.grid import Grid
 from hpo_gym.spaces.logic import ClauseTensors
-from hpo_gym.spaces.spec import SpaceSpec, Value
+from hpo_gym.spaces.spec import SpaceSpec
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace

@@ -9,7 +9,9 @@ import ConfigSpace
 from ConfigSpace import forbidden as cs_forbidden
 
 from hpo_gym.errors import InvalidSettingError
-from hpo_gym.spaces.spec import Atom, Clause, Column, Relation, SpaceSpec
+from hpo_gym.spaces.clauses import Atom, Clause, Relation
+from hpo_gym.spaces.columns import Column
+from hpo_gym.spaces.spec import SpaceSpec
 
 __all__ = ["configspace_from_spec"]
 

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from hpo_gym.seeding import generator
 from hpo_gym.spaces import SearchSpace
-from hpo_gym.spaces.spec import Atom, Column, SpaceSpec
+from hpo_gym.spaces.clauses import Atom
+from hpo_gym.spaces.columns import Column
+from hpo_gym.spaces.spec import SpaceSpec
 from hpo_gym.surrogates.base import Fidelity, Metric, Surrogate
 from hpo_gym.tasks.ref import TaskRef
 from hpo_gym.tasks.suite import KnownRange, SuiteSpec, TaskSuite

@@ -13,7 +13,8 @@ from types import MappingProxyType
 from typing import Any
 
 from hpo_gym.errors import unknown_name
-from hpo_gym.spaces.spec import Column, SpaceSpec
+from hpo_gym.spaces.columns import Column
+from hpo_gym.spaces.spec import SpaceSpec
 from hpo_gym.tasks.ref import TaskRef
 
 __all__ = ["GRPOFORMER_36", "LiveProtocol", "ModelFamily", "PublishedBudget"]

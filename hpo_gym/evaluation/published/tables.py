@@ -12,7 +12,7 @@ from hpo_gym.evaluation.published.grpoformer import GRPOFORMER_36
 from hpo_gym.evaluation.published.hpob_v3 import HPOB_V3
 from hpo_gym.evaluation.published.methods import QUOTED, QuotedCurve, Setting
 from hpo_gym.evaluation.published.shipped import card, published_curves
-from hpo_gym.spaces.spec import Column
+from hpo_gym.spaces.columns import Column
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -15,7 +15,7 @@ from agents.participants import Field, Participants
 from agents.registry import find_agent
 from agents.shipped_policies import load_fitting
 from hpo_gym.envs import HPOVectorEnv
-from hpo_gym.errors import InvalidSettingError, unknown_name
+from hpo_gym.errors import InvalidSettingError, require_booleans, unknown_name
 from hpo_gym.evaluation import CellStore, EvaluationResult, RecordTable, Rules, chosen_trials, evaluate_all
 from hpo_gym.evaluation.contender import AnyContender
 from hpo_gym.evaluation.loop import Stage
@@ -74,6 +74,7 @@ class ComparisonConfig:
     first_seed: int = 0
 
     def __post_init__(self) -> None:
+        require_booleans(self)
         for name, value, least in (("seeds", self.seeds, 1), ("seed", self.seed, 0)):
             if value is not None and value < least:
                 raise InvalidSettingError(f"{name}={value!r} must be at least {least}.")

@@ -96,7 +96,7 @@ def tune(
         executor: Where models are trained, and under which limits; ``None``: in worker processes here.
         output: A CSV file for the trials, one line after each training, so that none is lost; it must not exist.
         trainings: A file where finished trainings are kept, and from where they are taken: the same call after a
-            kill trains only what was not trained before. ``None``: none.
+            kill, with another ``output``, trains only what was not trained before. ``None``: none.
         report: Called after every training; ``None`` prints a line.
 
     Raises:
@@ -136,7 +136,9 @@ def tune(
     env = field.environment(contender.action, contender.observation)
     act = contender.begin() if isinstance(contender, EpisodicContender) else contender.act
     engine, dynamics, draws = env.engine, env.engine.dynamics, generator(seed, "tune")
-    trials = _Trials(suite, None if output is None else Path(output), report or _print_line(suite.spec.metric, budget))
+    # With cheaper trainings there are more of them, nobody knows how many.
+    total = None if rules["multi_fidelity"] else budget
+    trials = _Trials(suite, None if output is None else Path(output), report or _print_line(suite.spec.metric, total))
     with torch.no_grad():
         state, outcome = engine.begin_with_outcome(1, draws)
         while True:
@@ -148,8 +150,9 @@ def tune(
             state, outcome = dynamics.step(state, engine.check_action(action, 1))
 
 
-def _print_line(metric: str, budget: int) -> Report:
-    """Return what prints a line after every training."""
+def _print_line(metric: str, total: int | None) -> Report:
+    """Return what prints a line after every training; ``total`` is how many there will be, ``None`` where unknown."""
+    of = "" if total is None else f" of {total}"
     console, best = make_console(), ["none yet"]
 
     def report(row: Mapping[str, Any]) -> None:
@@ -157,7 +160,7 @@ def _print_line(metric: str, budget: int) -> Report:
         if row["best"]:
             best[0] = value
         ended = "" if row["status"] == "ok" else f" ({row['status']})"
-        text = f"training {row['trial']} of {budget}: {metric} {value}{ended}, best {best[0]}, {row['seconds']:.2f} s"
+        text = f"training {row['trial']}{of}: {metric} {value}{ended}, best {best[0]}, {row['seconds']:.2f} s"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     return report
@@ -187,7 +190,6 @@ class _Trials:
                 raise InvalidSettingError(f"output={str(output)!r} is there already. Move it away, or name another.")
             if not output.absolute().parent.is_dir():
                 raise InvalidSettingError(f"output={str(output)!r}: there is no folder {output.parent}. Make it first.")
-            self._write(self._columns)
 
     def add(self, state: EpisodeState, evaluation: Evaluation) -> None:
         """Take in a training."""
@@ -207,6 +209,9 @@ class _Trials:
         self._rows.append(row)
         self._configurations.append(configuration)
         if self._output is not None:
+            if len(self._rows) == 1:
+                # Not before: a call that fails at once can be made again.
+                self._write(self._columns)
             self._write([row[name] for name in self._columns])
         self._report(row)
 

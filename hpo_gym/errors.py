@@ -164,4 +164,6 @@ def require_integer(name: str, value: object, least: int, why: str = "") -> None
     """
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         reason = f": {why}" if why else ""
+        if hasattr(value, "__index__") and not isinstance(value, int):
+            reason = " of Python: write int(...)"
         raise InvalidSettingError(f"{name}={value!r} must be an integer >= {least}{reason}.")

@@ -16,6 +16,7 @@ from hpo_gym.errors import (
     InvalidActionError,
     InvalidSettingError,
     UnknownNameError,
+    require_integer,
 )
 from hpo_gym.testing.tiny import conditional_suite, fidelity_suite, quadratic_suite
 
@@ -223,3 +224,10 @@ def test_render_before_reset(mode: str) -> None:
 def test_a_window_is_what_gymnasium_opens(make: Any) -> None:
     with pytest.raises(UnknownNameError, match=r"'human'.*Allowed: ansi, rgb_array\..*gym\.make\("):
         make(source=quadratic_suite(), split="all", render_mode="human")
+
+
+def test_an_integer_of_numpy_is_told_apart_from_one_that_is_too_small() -> None:
+    with pytest.raises(InvalidSettingError, match=r"budget=np.int64\(20\) must be an integer >= 2 of Python"):
+        require_integer("budget", np.int64(20), 2)
+    with pytest.raises(InvalidSettingError, match="budget=1 must be an integer >= 2: why"):
+        require_integer("budget", 1, 2, "why")

@@ -105,6 +105,8 @@ def test_a_policy_that_travels_with_the_repository_is_left_out_by_its_name():
 
 
 def test_no_leak_is_measured_under_a_protocol():
+    with pytest.raises(InvalidSettingError, match="allow_leak='no' must be True or False"):
+        ComparisonConfig(agents=("random",), env=RPART, allow_leak="no")  # type: ignore[arg-type]
     config = ComparisonConfig(agents=("random",), env=RPART, protocol="openml-transfer", allow_leak=True)
     refused(config, InvalidSettingError, "allow_leak=true", "not protocol=openml-transfer")
 

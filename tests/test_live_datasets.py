@@ -253,6 +253,8 @@ X6 = np.arange(12.0).reshape(6, 2)
         (X6, np.zeros((6, 1)), r"y has the shape \(6, 1\).*ravel"),
         (pd.DataFrame({"when": pd.date_range("2020", periods=6)}), [0, 1] * 3, r"times in \['when'\]"),
         (X6[:, 0], [0, 1] * 3, r"shape \(6,\).*reshape"),
+        (pd.Series(X6[:, 0]), [0, 1] * 3, r"shape \(6,\).*X\.to_frame"),
+        (X6, pd.DataFrame({"y": [0, 1] * 3}), r"\(6, 1\).*y\.iloc\[:, 0\]"),
         (np.ones((6, 2)), [0, 1] * 3, r"Every feature of data is constant \('0', '1'\)"),
         (np.c_[X6, np.full(6, np.nan)], [0, 1] * 3, r"no value at all in '2'.*drop=\("),
         (np.c_[X6, [1, 2, 3, 4, np.inf, 5]], [0, 1] * 3, "infinite values in '2'"),
@@ -263,6 +265,29 @@ X6 = np.arange(12.0).reshape(6, 2)
 def test_data_of_no_use_is_refused(features: Any, target: Any, said: str) -> None:
     with pytest.raises(InvalidSettingError, match=said):
         store_arrays(features, target, name="data")
+
+
+@pytest.mark.parametrize(
+    ("column", "levels"),
+    [
+        (pd.Series([1.0, None, 3.0, 4.0, 5.0, 6.0], dtype=object), 0),
+        (pd.Series([1, 2.5, np.float32(3), 4, np.nan, 6], dtype=object), 0),
+        (pd.Series([True, False, None, True, False, True], dtype=object), 2),
+        (pd.Series([1, "2", 3, 4, 5, 6], dtype=object), 6),
+    ],
+    ids=["with a gap", "mixed", "booleans", "with text"],
+)
+def test_objects_that_are_all_numbers_are_numbers(column: pd.Series, levels: int) -> None:
+    frame = pd.DataFrame({"column": column.astype(str) if levels == 6 else column, "other": range(6)}).astype(object)
+    table = load_table(store_arrays(frame, [0, 1] * 3))
+    assert table.levels == (levels, 0)
+    if not levels:
+        np.testing.assert_array_equal(table.values[:, 0], column.astype(float).to_numpy())
+
+
+def test_columns_to_drop_may_be_a_list(tmp_path: Path) -> None:
+    pd.DataFrame({"a": range(6), "b": [0, 0, 1, 0, 1, 1], "y": [0, 1] * 3}).to_csv(tmp_path / "rows.csv", index=False)
+    assert load_table(data_source(tmp_path / "rows.csv", drop=["a"])).columns == ("b",)
 
 
 def test_sources_that_cannot_be_are_refused() -> None:

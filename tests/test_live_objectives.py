@@ -313,8 +313,9 @@ def test_threads_warnings_and_global_generators_stay_as_they_are(recwarn: pytest
 @pytest.mark.parametrize("method", ["holdout", "cross-validation"])
 @pytest.mark.parametrize("data", ["sklearn:wine", "sklearn:diabetes"])
 def test_rows_are_partitioned_and_classes_stratified(method: Any, data: str) -> None:
+    parts: dict[str, Any] = {"share": 0.25} if method == "holdout" else {"folds": 4}
     table = load_table(preset_objective("knn", data).data)
-    validation = Validation(method, share=0.25, folds=4, test_share=0.2, seed=2)
+    validation = Validation(method, test_share=0.2, seed=2, **parts)
     splits = make_splits(table, validation)
     assert len(splits.test) == math.ceil(0.2 * table.num_rows)
     for split in splits.folds:

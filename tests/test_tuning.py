@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from ConfigSpace import ConfigurationSpace, EqualsCondition, ForbiddenAndConjunction, ForbiddenEqualsClause
 from sklearn.datasets import load_iris
-from sklearn.tree import DecisionTreeClassifier
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from agents.tuning import tune
 from hpo_gym.errors import EvaluationFailedError, InvalidSettingError, UnknownNameError
@@ -109,6 +109,20 @@ class BreaksWithMuchData(DecisionTreeClassifier):
         if len(X) > 60:
             raise MemoryError("too much data")
         return super().fit(X, y)
+
+
+def test_a_tuning_that_never_began_leaves_no_file(tmp_path):
+    output = tmp_path / "trials.csv"
+    with pytest.raises(InvalidSettingError, match="is a regressor"):
+        tune(tree(DecisionTreeRegressor()), "random", budget=3, output=output)
+    assert not output.exists()
+    tune(tree(), "random", budget=3, output=output, report=quiet)
+
+
+def test_nobody_says_how_many_cheap_trainings_there_will_be(capsys):
+    tune(tree(), "hyperband", budget=3)
+    printed = capsys.readouterr().out
+    assert "training 4: accuracy" in printed and " of 3" not in printed
 
 
 def test_a_cheap_training_is_the_best_only_where_no_full_one_ends_well():

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hpo_gym.live.live_objective import LiveObjective
     from hpo_gym.live.measurement import STATUSES, Measurement
     from hpo_gym.live.openml_data import OpenMLSettings
+    from hpo_gym.live.refitting import refit
     from hpo_gym.live.suite import live_suite, suite_of
     from hpo_gym.live.surrogate import LiveSurrogate
     from hpo_gym.live.user_model import UserModel
@@ -41,6 +42,7 @@ __all__ = [
     "objective",
     "own_model",
     "preset_objective",
+    "refit",
     "store_arrays",
     "suite_of",
 ]
@@ -55,6 +57,7 @@ _LAZY = {
     "preset_objective": "build",
     "grpoformer_objective": "build",
     "objective": "build",
+    "refit": "refitting",
     "own_model": "build",
     "load_table": "datasets",
     "data_source": "datasets",

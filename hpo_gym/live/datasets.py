@@ -25,7 +25,15 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import ArrayLike
 
-__all__ = ["DATA_KINDS", "SKLEARN_DATASETS", "DataSource", "data_source", "load_table", "store_arrays"]
+__all__ = [
+    "DATA_KINDS",
+    "SKLEARN_DATASETS",
+    "DataSource",
+    "as_frame_and_target",
+    "data_source",
+    "load_table",
+    "store_arrays",
+]
 
 #: Real datasets that come with scikit-learn, and the shape of their images. Two are made of others: ``digits_parity``
 #: tells even from odd digits, ``diabetes_median`` whether the disease progresses by more than the median.
@@ -78,6 +86,8 @@ class DataSource:
             raise unknown_name("kind of data source", self.kind, DATA_KINDS, remedy)
         if not isinstance(self.drop, tuple | list):
             raise InvalidSettingError(f"drop={self.drop!r} must be a tuple of columns: write drop=({self.drop!r},).")
+        # A list cannot be looked up among the datasets that are loaded already.
+        object.__setattr__(self, "drop", tuple(self.drop))
         if self.task not in get_args(TaskChoice):
             raise unknown_name("task type", self.task, get_args(TaskChoice))
         if self.kind == "sklearn" and self.identity not in SKLEARN_DATASETS:
@@ -159,20 +169,8 @@ def store_arrays(
         InvalidSettingError: If the data is of no use (see :class:`~hpo_gym.live.table.Table`).
         OSError: If the folder cannot be written to.
     """
-    import pandas as pd
-
-    frame = features if isinstance(features, pd.DataFrame) else pd.DataFrame(_matrix(features, name))
-    frame = frame.reset_index(drop=True)
-    if np.ndim(target) != 1:
-        shape = np.shape(target)
-        remedy = (
-            "use y.ravel()" if shape[1:] == (1,) else "give one target per row; of one-hot coded classes y.argmax(1)"
-        )
-        raise InvalidSettingError(f"{name}: y has the shape {shape}, expected [rows]: {remedy}.")
-    column = target if isinstance(target, pd.Series) else pd.Series(target, name="target")
-    if len(frame) != len(column):
-        raise InvalidSettingError(f"{name}: X has {len(frame)} rows and y has {len(column)}: give as many of both.")
-    table = table_from_frame(name, frame, column.reset_index(drop=True), task=task, image=image)
+    frame, column = as_frame_and_target(features, target, name)
+    table = table_from_frame(name, frame, column, task=task, image=image)
     buffer = io.BytesIO()
     write_table(table, buffer)
     checksum = sha256(buffer.getvalue())
@@ -182,6 +180,30 @@ def store_arrays(
     return DataSource(f"table:{path.resolve()}", checksum=checksum)
 
 
+def as_frame_and_target(
+    features: pd.DataFrame | ArrayLike, target: pd.Series | ArrayLike, name: str
+) -> tuple[pd.DataFrame, pd.Series]:
+    """Return features ``[n, p]`` and ``n`` targets with their rows numbered from 0.
+
+    Raises:
+        InvalidSettingError: If they are not of these shapes, sparse or complex.
+    """
+    import pandas as pd
+
+    frame = features if isinstance(features, pd.DataFrame) else pd.DataFrame(_matrix(features, name))
+    if np.ndim(target) != 1:
+        shape = np.shape(target)
+        framed = isinstance(target, pd.DataFrame)
+        one = "use y.iloc[:, 0]" if framed else "use y.ravel()"
+        more = f"give one target per row; of one-hot coded classes {'y.to_numpy()' if framed else 'y'}.argmax(1)"
+        remedy = one if shape[1:] == (1,) else more
+        raise InvalidSettingError(f"{name}: y has the shape {shape}, expected [rows]: {remedy}.")
+    column = target if isinstance(target, pd.Series) else pd.Series(target, name="target")
+    if len(frame) != len(column):
+        raise InvalidSettingError(f"{name}: X has {len(frame)} rows and y has {len(column)}: give as many of both.")
+    return frame.reset_index(drop=True), column.reset_index(drop=True)
+
+
 def _matrix(features: ArrayLike, name: str) -> Any:
     if hasattr(features, "toarray"):
         raise InvalidSettingError(f"{name}: X is sparse ({type(features).__name__}): give X.toarray().")
@@ -189,7 +211,10 @@ def _matrix(features: ArrayLike, name: str) -> Any:
     if np.iscomplexobj(matrix):
         raise InvalidSettingError(f"{name}: X holds complex numbers: give their parts as features of their own.")
     if matrix.ndim != 2:
-        raise InvalidSettingError(f"{name}: X has the shape {matrix.shape}, expected [rows, features]: reshape it.")
+        raise InvalidSettingError(
+            f"{name}: X has the shape {matrix.shape}, expected [rows, features]: "
+            "write X.to_frame() of a pandas Series, X.reshape(-1, 1) of an array of one feature."
+        )
     return matrix
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpo_gym.errors import DataIntegrityError, InvalidSettingError, require_names, unknown_name
+from hpo_gym.live.frame_coder import FrameCoder, TextColumns, as_features, is_text, with_text_names
 from hpo_gym.live.qualities import frame_qualities
 from hpo_gym.live.table import Table
 
@@ -41,7 +42,7 @@ def split_target(
         UnknownNameError: If there is no such column.
         InvalidSettingError: If column names repeat, or the target is dropped.
     """
-    frame = _named(frame, name)
+    frame = with_text_names(frame, name)
     columns = list(frame.columns)
     target = columns[-1] if target is None else target
     require_names(f"column of {name}", (target, *drop), columns)
@@ -50,21 +51,13 @@ def split_target(
     return frame.drop(columns=[target, *drop]), frame[target]
 
 
-def _named(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    columns = [str(column) for column in frame.columns]
-    repeated = sorted({column for column in columns if columns.count(column) > 1})
-    if repeated:
-        raise InvalidSettingError(f"{name} has columns of the same name: {repeated}. Rename them.")
-    return frame.set_axis(columns, axis=1)
-
-
 def table_from_frame(
     name: str,
     features: pd.DataFrame,
     target: pd.Series,
     *,
     task: TaskChoice = "auto",
-    text: Literal["categorical", "drop"] = "categorical",
+    text: TextColumns = "categorical",
     image: tuple[int, int, int] | None = None,
     folds: NDArray[np.int16] | None = None,
     provenance: dict[str, Any] | None = None,
@@ -101,13 +94,9 @@ def table_from_frame(
         target = _as_numbers(target, name)
     elif not isinstance(target.dtype, pd.CategoricalDtype):
         target = target.astype("category")
-    described = _described(_named(features, name), text, name)
-    kept = [column for column in described.columns if not _is_text(described[column])]
-    values = np.empty((len(target), len(kept)))
-    levels = []
-    for index, column in enumerate(kept):
-        values[:, index], count = _numbers(described[column])
-        levels.append(count)
+    described = as_features(features, text, name)
+    kept = [column for column in described.columns if not is_text(described[column])]
+    coder = FrameCoder.of(described[kept])
     if task == "classification":
         codes = target.cat.remove_unused_categories().cat
         classes, numbers = tuple(str(level) for level in codes.categories), codes.codes.to_numpy(dtype=np.int64)
@@ -115,7 +104,8 @@ def table_from_frame(
         classes, numbers = (), target.to_numpy(dtype=np.float64)
     found = frame_qualities(described, target)
     source = {**(provenance or {}), "dropped": [column for column in described.columns if column not in kept]}
-    return Table(name, values, numbers, tuple(kept), tuple(levels), classes, found, image, folds, source)
+    values, levels = coder(described[kept]), coder.counts()
+    return Table(name, values, numbers, coder.columns, levels, classes, found, image, folds, source)
 
 
 def _as_numbers(target: pd.Series, name: str) -> pd.Series:
@@ -125,39 +115,6 @@ def _as_numbers(target: pd.Series, name: str) -> pd.Series:
         raise InvalidSettingError(
             f"The target {target.name!r} of {name} is not numeric ({error}): use task='classification'."
         ) from error
-
-
-def _is_text(column: pd.Series) -> bool:
-    import pandas as pd
-
-    return not (isinstance(column.dtype, pd.CategoricalDtype) or pd.api.types.is_numeric_dtype(column.dtype))
-
-
-def _described(features: pd.DataFrame, text: str, name: str) -> pd.DataFrame:
-    """Return the features as they count in the qualities."""
-    times = list(features.select_dtypes(["datetime", "datetimetz", "timedelta"]).columns)
-    if times:
-        raise InvalidSettingError(
-            f"{name} has times in {times}: make numbers of them, e.g. seconds since a date, or leave them out (of a "
-            "file: data_source(<path>, drop=(...)))."
-        )
-    if text == "drop":
-        return features
-    return features.astype({column: "category" for column in features.columns if _is_text(features[column])})
-
-
-def _numbers(column: pd.Series) -> tuple[NDArray[np.float64], int]:
-    """Return a column as floats, NaN where missing, and its number of levels (0: numeric)."""
-    import pandas as pd
-
-    if pd.api.types.is_bool_dtype(column.dtype):
-        column = column.astype("category")
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        codes = column.cat.codes.to_numpy(dtype=np.float64)
-        codes[codes < 0] = np.nan
-        # A column of one level, or of none, is categorical nevertheless.
-        return codes, max(1, len(column.cat.categories))
-    return column.to_numpy(dtype=np.float64, na_value=np.nan), 0
 
 
 def write_table(table: Table, file: BinaryIO) -> None:

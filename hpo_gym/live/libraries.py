@@ -17,17 +17,20 @@ EXTRAS = {"sklearn": "live", "xgboost": "xgboost", "lightgbm": "lightgbm", "open
 
 # Modules beside this one that say how a model is made, trained and scored, and on which rows.
 _TRAINING = (
+    "coded",
     "datasets",
     "embedded_boosting",
     "embedded_models",
     "embedded_network",
     "embedded_suite",
     "fit",
+    "frame_coder",
     "frames",
     "live_objective",
     "models",
     "openml_data",
     "openml_fetch",
+    "prepared_rows",
     "preprocessing",
     "presets",
     "scoring",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -19,12 +19,14 @@ from hpo_gym.errors import (
     require_number,
     unknown_name,
 )
+from hpo_gym.live.coded import require_positions, with_coded_classes
 from hpo_gym.live.datasets import DataSource, load_table
 from hpo_gym.live.fit import Fit
 from hpo_gym.live.libraries import require_library
 from hpo_gym.live.models import find_family
+from hpo_gym.live.prepared_rows import rows_of_fold, splits_of
 from hpo_gym.live.preprocessing import make_preprocessor
-from hpo_gym.live.presets import preset_space
+from hpo_gym.live.presets import TaskType, preset_space
 from hpo_gym.live.scoring import (
     DEFAULT_METRICS,
     SCORES,
@@ -35,8 +37,8 @@ from hpo_gym.live.scoring import (
     metric_of,
     score_model,
 )
-from hpo_gym.live.user_model import UserModel
-from hpo_gym.live.validation import Splits, Validation, beginning_with, make_splits, subsample
+from hpo_gym.live.user_model import UserModel, learned_by
+from hpo_gym.live.validation import Validation, beginning_with, subsample
 from hpo_gym.seeding import stream_seed
 from hpo_gym.spaces.columns import Value
 from hpo_gym.spaces.spec import SpaceSpec
@@ -54,9 +56,6 @@ FloatArray = NDArray[np.float64]
 FidelityKind = Literal["auto", "subsample", "iterations"]
 #: What a share of a full evaluation is a share of.
 FIDELITIES = get_args(FidelityKind)
-
-# Preprocessed rows of tables with at most so many numbers (2 MB) are kept from one training to the next.
-_KEPT_NUMBERS = 250_000
 
 
 @dataclass(frozen=True)
@@ -168,7 +167,7 @@ class LiveObjective:
         self.require_fitting()
         names = self.metrics or DEFAULT_METRICS[table.task]
         check_scores(names, table.task)
-        splits = _splits(self.data, self.validation)
+        splits = splits_of(self.data, self.validation)
         tested = [splits.test] if len(splits.test) else []
         check_parts(names, table, [*(split.validation for split in splits.folds), *tested])
         return (*names, *(f"{TEST_PREFIX}{name}" for name in names)) if tested else names
@@ -178,7 +177,8 @@ class LiveObjective:
 
         Raises:
             InvalidSettingError: If a classifier is to learn numbers, or a regressor classes, or a network for images
-                what is none.
+                what is none, or it chooses columns by name or where they are moved.
+            UnknownNameError: If it weighs a class that is none.
         """
         model = find_family(self.model) if isinstance(self.model, str) else self.model
         if model.images and self.table.image is None:
@@ -187,9 +187,18 @@ class LiveObjective:
                 "image=(channels, height, width))."
             )
         task = self.table.task
-        learns = None if isinstance(self.model, str) else self.model.learns
-        if learns is not None and learns != task:
-            kinds = {"classification": "a classifier", "regression": "a regressor"}
+        if isinstance(self.model, str):
+            return
+        self._require_for(self.model.learns, task)
+        if hasattr(self.model.estimator, "get_params") and not isinstance(self.model.estimator, type):
+            from sklearn.base import clone
+
+            require_positions(self.model.estimator, self.table, self.preprocess)
+            with_coded_classes(clone(self.model.estimator), self.table.classes)
+
+    def _require_for(self, learns: TaskType | None, task: TaskType) -> None:
+        if learns not in (None, task):
+            kinds = {"classification": "a classifier", "regression": "a regressor", None: ""}
             raise InvalidSettingError(
                 f"{self._model_name} is {kinds[learns]}, and {self.table.name} is for {task} (unless task= says "
                 "otherwise, targets that are floating point numbers are for regression, and others for "
@@ -205,7 +214,7 @@ class LiveObjective:
         """Load the data and the libraries that all models need: a worker does so once, before a call is timed."""
         _thread_pools()
         make_preprocessor(self.table)
-        _splits(self.data, self.validation)
+        splits_of(self.data, self.validation)
 
     def __call__(self, configuration: Mapping[str, Value], share: float = 1.0, seed: int = 0) -> dict[str, float]:
         """Train and validate; computed on one thread.
@@ -228,8 +237,7 @@ class LiveObjective:
             raise InvalidSettingError(f"share={share!r} must lie in (0, 1]: 1 is a full evaluation.")
         table, names = self.table, self.metric_names
         bare = names[: len(names) // 2] if names[-1].startswith(TEST_PREFIX) else names
-        self._check_configuration(configuration)
-        splits = _splits(self.data, self.validation)
+        splits = splits_of(self.data, self.validation)
         found = []
         # A diverging network warns at every step: what matters is in the metrics.
         with warnings.catch_warnings(), _thread_pools().limit(limits=1), one_thread():
@@ -238,6 +246,42 @@ class LiveObjective:
                 fold_seed = stream_seed(seed, "live", index) % 2**32
                 found.append(self._evaluate(table, index, configuration, share, fold_seed, bare))
         return {name: float(np.mean([scores[name] for scores in found])) for name in names}
+
+    def fit_of(self, table: Table, rows: int, features: int, seed: int) -> Fit:
+        """Return what a model of a full training is told.
+
+        Args:
+            table: What it is trained on.
+            rows: How many of its rows.
+            features: Columns after preprocessing.
+            seed: Of the model.
+        """
+        return Fit(
+            table.task,
+            rows=rows,
+            features=features,
+            classes=len(table.classes),
+            iterations=max(1, self._full_iterations),
+            seed=seed,
+            # One-hot coded columns are no pixels.
+            image=None if table.categorical else table.image,
+        )
+
+    def build(self, configuration: Mapping[str, Value], fit: Fit, table: Table) -> Any:
+        """Return an unfitted estimator of numbered classes.
+
+        Raises:
+            UnknownNameError: For an unknown hyperparameter, or the weight of a class that is none.
+            InvalidSettingError: If the estimator is not for what the data is for.
+            Exception: Whatever the user's function raises.
+        """
+        self._check_configuration(configuration)
+        if isinstance(self.model, str):
+            return find_family(self.model).build(configuration, fit)
+        made = self.model.build(configuration, fit)
+        # What a function makes is known only now.
+        self._require_for(learned_by(made), fit.task)
+        return with_coded_classes(made, table.classes)
 
     def _check_configuration(self, configuration: Mapping[str, Value]) -> None:
         allowed = self.spec.names
@@ -253,42 +297,29 @@ class LiveObjective:
         names: Sequence[str],
     ) -> dict[str, float]:
         by_rows = self.fidelity_kind == "subsample"
-        splits = _splits(self.data, self.validation)
+        splits = splits_of(self.data, self.validation)
         split = splits.folds[fold]
         # Fewer rows than classes, or a class without a row, is no smaller training but another problem.
         least = max(2, 2 * len(table.classes))
-        model = find_family(self.model) if isinstance(self.model, str) else self.model
-        probabilities = any(SCORES[name].probabilities for name in names)
-        folds = 0 if isinstance(model, UserModel) else model.calibration_folds
-        if folds and probabilities and table.classes:
+        folds = find_family(self.model).calibration_folds if isinstance(self.model, str) else 0
+        if folds and _need_probabilities(names) and table.classes:
             least = max(least, beginning_with(table.target[split.train], folds))
         train = subsample(split.train, self.subsample * (share if by_rows else 1.0), least)
         iterations = max(1, round(self._full_iterations * (1.0 if by_rows else share)))
-        if self.preprocess:
-            # Large tables would fill the memory, and take longer to train on than to preprocess.
-            prepare = _preprocessed if table.values.size <= _KEPT_NUMBERS else _preprocessed.__wrapped__
-            # Copies, because an estimator may write into what it is given.
-            features, held, test = (part.copy("K") for part in prepare(self.data, self.validation, fold, len(train)))
-        else:
-            features, held, test = (table.values[rows] for rows in (train, split.validation, splits.test))
-        fit = Fit(
-            table.task,
-            rows=len(train),
-            features=features.shape[1],
-            classes=len(table.classes),
-            iterations=iterations,
-            seed=seed,
-            probabilities=probabilities,
-            # One-hot coded columns are no pixels.
-            image=None if table.categorical else table.image,
-        )
-        fitted = model.build(configuration, fit)
+        features, held, test = rows_of_fold(self.data, self.validation, fold, len(train), self.preprocess)
+        told = self.fit_of(table, len(train), features.shape[1], seed)
+        told = replace(told, iterations=iterations, probabilities=_need_probabilities(names))
+        fitted = self.build(configuration, told, table)
         fitted.fit(features, table.target[train])
         scores = score_model(fitted, held, table.target[split.validation], names)
         if len(test):
             tested = score_model(fitted, test, table.target[splits.test], names)
             scores |= {f"{TEST_PREFIX}{name}": value for name, value in tested.items()}
         return scores
+
+
+def _need_probabilities(names: Iterable[str]) -> bool:
+    return any(SCORES[name].probabilities for name in names)
 
 
 @lru_cache(maxsize=1)
@@ -300,20 +331,3 @@ def _thread_pools() -> Any:
     from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
     return ThreadpoolController()
-
-
-@lru_cache(maxsize=16)
-def _preprocessed(data: DataSource, validation: Validation, fold: int, rows: int) -> tuple[FloatArray, ...]:
-    """Return the first training rows of a fold, its validation rows and the test rows as a model sees them."""
-    table, splits = load_table(data), _splits(data, validation)
-    split = splits.folds[fold]
-    preprocessor = make_preprocessor(table)
-    features = preprocessor.fit_transform(table.values[split.train[:rows]])
-    held = preprocessor.transform(table.values[split.validation])
-    test = table.values[splits.test]
-    return features, held, preprocessor.transform(test) if len(test) else test
-
-
-@lru_cache(maxsize=16)
-def _splits(data: DataSource, validation: Validation) -> Splits:
-    return make_splits(load_table(data), validation)

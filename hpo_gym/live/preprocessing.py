@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hpo_gym.live.table import Table
 
-__all__ = ["MOST_LEVELS", "make_preprocessor"]
+__all__ = ["MOST_LEVELS", "coded_width", "make_preprocessor"]
 
 #: Levels of a categorical feature that get a column of their own; rarer ones share one.
 MOST_LEVELS = 256
+
+
+def coded_width(table: Table) -> int:
+    """Return the most columns that the features of a table become."""
+    return sum(min(level, MOST_LEVELS) or 1 for level in table.levels)
 
 
 def make_preprocessor(table: Table) -> Any:

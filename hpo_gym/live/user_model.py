@@ -15,7 +15,7 @@ from hpo_gym.spaces.spec import SpaceSpec
 if TYPE_CHECKING:
     from hpo_gym.live.fit import Fit
 
-__all__ = ["UserModel", "takes_fit"]
+__all__ = ["UserModel", "learned_by", "takes_fit"]
 
 _SEED, _FIT = "random_state", "fit"
 
@@ -38,7 +38,7 @@ class UserModel:
 
     Raises:
         InvalidSettingError: If the estimator is none, ``images`` is neither true nor false, the number of iterations
-            and their parameter do not match, or it says that it is for another task.
+            and their parameter do not match, it says that it is for another task, or a seed is to be tuned.
         UnknownNameError: If an estimator has no parameter of the name of a hyperparameter or of the iterations.
     """
 
@@ -66,6 +66,11 @@ class UserModel:
             raise InvalidSettingError(
                 f"{self.iterations_parameter!r} is a hyperparameter and cannot be the fidelity, too: leave one out."
             )
+        seeds = [name for name in self.spec.names if _is_seed(name)]
+        if seeds:
+            raise InvalidSettingError(
+                f"{seeds[0]!r} is set to the seed of each evaluation and cannot be a hyperparameter: leave it out."
+            )
         if self._is_instance:
             allowed = self.estimator.get_params(deep=True)
             require_names(
@@ -90,13 +95,15 @@ class UserModel:
 
     @property
     def _says(self) -> TaskType | None:
-        if not self._is_instance or not hasattr(self.estimator, "__sklearn_tags__"):
-            return None
-        from sklearn.base import is_classifier, is_regressor
+        if self._is_instance:
+            return learned_by(self.estimator)
+        from sklearn.base import ClassifierMixin, RegressorMixin
 
-        if is_classifier(self.estimator):
+        if not isinstance(self.estimator, type):
+            return None
+        if issubclass(self.estimator, ClassifierMixin):
             return "classification"
-        return "regression" if is_regressor(self.estimator) else None
+        return "regression" if issubclass(self.estimator, RegressorMixin) else None
 
     def build(self, configuration: Mapping[str, Value], fit: Fit) -> Any:
         """Return an unfitted estimator for a configuration; its iterations and its seed are those of ``fit``."""
@@ -119,6 +126,17 @@ class UserModel:
         parameters = made.get_params(deep=True).items()
         left = {name: fit.seed for name, value in parameters if _is_seed(name) and value is None}
         return made.set_params(**left) if left else made
+
+
+def learned_by(estimator: Any) -> TaskType | None:
+    """Return what an estimator says that it is for; ``None``: nothing."""
+    from sklearn.base import is_classifier, is_regressor
+
+    if not hasattr(estimator, "__sklearn_tags__"):
+        return None
+    if is_classifier(estimator):
+        return "classification"
+    return "regression" if is_regressor(estimator) else None
 
 
 def takes_fit(estimator: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from hpo_gym.errors import InvalidSettingError, require_integer, require_number, unknown_name
+from hpo_gym.errors import InvalidSettingError, require_effect, require_integer, require_number, unknown_name
 from hpo_gym.live.table import Table
 from hpo_gym.seeding import numpy_generator, stream_seed
 
@@ -39,7 +39,7 @@ class Validation:
 
     Raises:
         UnknownNameError: For an unknown method.
-        InvalidSettingError: If a value is out of its range.
+        InvalidSettingError: If a value is out of its range, or has no effect with the method.
     """
 
     method: Method = "holdout"
@@ -58,6 +58,10 @@ class Validation:
         says = "must lie in [0, 1); 0 means no test rows"
         require_number("test_share", self.test_share, says, lambda share: 0.0 <= share < 1.0)
         require_integer("folds", self.folds, 2)
+        if self.method != "cross-validation":
+            require_effect(self, ("folds",), f"method={self.method!r}", "Use method='cross-validation'")
+        if self.method != "holdout":
+            require_effect(self, ("share",), f"method={self.method!r}", "Use method='holdout'")
         for name in ("repeat", "fold", "seed"):
             require_integer(name, getattr(self, name), 0)
 

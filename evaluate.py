@@ -28,7 +28,7 @@ from agents.evaluation_scenarios import playable_spaces, scenarios_markdown
 from agents.experiment import build, load_trained
 from agents.overrides import Overrides
 from agents.progress import EvaluationDisplay, make_console
-from agents.run_folder import default_name
+from agents.run_folder import RunFolder, default_name
 from agents.versions import versions
 from hpo_gym.errors import InvalidSettingError
 from hpo_gym.evaluation import CellStore, comparison_table
@@ -189,6 +189,11 @@ def _evaluate_space(values: Mapping[str, Any], overrides: Overrides, output: Pat
         "versions": versions(),
         "command": shlex.join(["python", "evaluate.py", *overrides.items]),
     }
+    unfinished = [path for path in runs if not RunFolder(Path(path)).finished]
+    if unfinished:
+        provenance["unfinished_runs"] = unfinished
+        message = f"not finished, the best policy so far plays: {', '.join(unfinished)}"
+        console.print(message, highlight=False, markup=False, soft_wrap=True)
     apart = _not_in_split(comparison)
     if apart:
         how = "split=all" if values["protocol"] is None else "split=all without protocol="
@@ -220,6 +225,8 @@ def _not_in_split(comparison: Comparison) -> list[str]:
 
 
 def _report(values: Mapping[str, Any], overrides: Overrides) -> None:
+    if not values["report"].strip():
+        raise InvalidSettingError("report= names no folder. Write report=evaluations/<name>, or leave it out.")
     others = [key for key in overrides.keys if key not in ("report", "reference", "output")]
     if others:
         raise InvalidSettingError(
@@ -258,7 +265,7 @@ def _environment(values: Mapping[str, Any], runs: Sequence[str], keys: Sequence[
     if values["run"] == []:
         raise InvalidSettingError("run=[] names no run folder. Write run=runs/<name>, or leave out run.")
     if not runs:
-        asked = values["protocol"] is not None and "env" not in keys
+        asked = values["protocol"] is not None and not {"env", "env.id"} & set(keys)
         return dataclasses.replace(env, id=find_protocol(values["protocol"]).environment) if asked else env
     changed = [*named, *(["id"] if "env" in keys else []), *(["budget"] if values["budget"] is not None else [])]
     return env_of_runs(env, [load_trained(path) for path in runs], changed)
@@ -267,7 +274,8 @@ def _environment(values: Mapping[str, Any], runs: Sequence[str], keys: Sequence[
 def _output(given: str | None, name: str, runs: Sequence[str], overrides: Overrides) -> Path:
     """Return a folder that no other job of a sweep writes to."""
     if given is not None:
-        return Path(given) if "output" in Overrides(overrides.swept).keys else Path(given) / overrides.label()
+        # Swept itself, it is told from others by what else is swept.
+        return Path(given) / overrides.label(without=("output",))
     label = overrides.label(without=("run", "split", "env.space", "overwrite"))
     parent = Path(runs[0]) / "evaluation" if runs else Path("evaluations")
     return parent / (f"{name}-{label}" if label else name)

@@ -20,7 +20,7 @@ from agents.experiment import ExperimentConfig, build, resume_training, run_trai
 from agents.overrides import Overrides
 from agents.processes import is_first_process
 from agents.registry import AGENTS, MODEL_TRAININGS, trainable_names
-from agents.run_folder import RunFolder, default_name
+from agents.run_folder import RunFolder, as_override, default_name
 from agents.spg_run import SPGRun, is_spg_run, resume_spg, run_spg
 from agents.spg_settings import SPGConfig
 from hpo_gym.errors import InvalidSettingError
@@ -125,10 +125,11 @@ def train(config: DictConfig, overrides: Overrides) -> None:
     use = (
         f"its errors are in {folder.path / 'result.json'}"
         if network
-        else _EVALUATE.format(shlex.quote(f"run={folder.path}"))
+        else _EVALUATE.format(shlex.quote(as_override("run", folder.path)))
     )
     print(f"{state}: {folder.path}  ({use})")
-    print(f"curves: tensorboard --logdir {shlex.quote(str(folder.path))}")
+    if any(folder.path.rglob("events.out.tfevents.*")):
+        print(f"curves: tensorboard --logdir {shlex.quote(str(folder.path))}")
 
 
 def _train_agent(agent: Any, values: dict[str, Any], overrides: Overrides) -> RunFolder:
@@ -156,7 +157,7 @@ def _run_name(name: str | None, start: str, overrides: Overrides) -> str | None:
     if name is None:
         label = overrides.label(without=_NOT_IN_NAME)
         return f"{start}-{label}" if label else None
-    label = "" if "name" in Overrides(overrides.swept).keys else overrides.label(without=("runs", "overwrite"))
+    label = overrides.label(without=("name", "runs", "overwrite"))
     return f"{name}-{label}" if label else name
 
 

@@ -130,6 +130,8 @@ class Comparison:
             **self.rules.settings,
             "source_options": dict(env.source_options),
             "data_dir": env.data_dir,
+            # Files of one name may be several.
+            **({"sha256": suite.spec.provenance.get("sha256")} if suite.spec.source == "runs" else {}),
             "device": str(suite.device),
         }
 

@@ -198,7 +198,8 @@ def records_of_folders(root: Path) -> RecordTable:
 
 def _joined(root: Path) -> tuple[list[Path], list[dict[str, Any]], RecordTable]:
     """Return the folders of all evaluations below one, what each says of itself, and their trials."""
-    folders = [path.parent for path in sorted(root.rglob("result.json"))]
+    # A run has a result of its own, that of its training.
+    folders = [path.parent for path in sorted(root.rglob("result.json")) if not path.with_name("config.yaml").exists()]
     _require_whole(root, folders)
     if not folders:
         raise DataMissingError(

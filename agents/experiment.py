@@ -132,7 +132,8 @@ def load_trained(path: str | Path, device: torch.device | str = "cpu") -> Traine
         DataIntegrityError: If its files are corrupt.
         InvalidSettingError: If its files belong to other settings or another version.
     """
-    folder = RunFolder.open(Path(path))
+    # "." has no name that records could tell it by.
+    folder = RunFolder.open(Path(path) if Path(path).name.strip(".") else Path(path).resolve())
     config = _config(folder)
     saved = folder.policy()
     agent = _load_agent(folder, config, saved, device)

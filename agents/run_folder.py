@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,7 +32,7 @@ from hpo_gym.errors import DataIntegrityError, DataMissingError, InvalidSettingE
 from hpo_gym.sources.bundle_files import write_atomic
 from hpo_gym.sources.temporaries import discard, remove_stale, temporary_path
 
-__all__ = ["RunFolder", "default_name", "one_trainer", "resume_command"]
+__all__ = ["RunFolder", "as_override", "default_name", "one_trainer", "resume_command"]
 
 _NAMES = ("config.yaml", "versions.json", "checkpoints", "policy.pt", "result.json", "evaluation")
 _EVENTS = "events.out.tfevents."
@@ -75,7 +76,16 @@ def one_trainer(path: Path) -> Iterator[None]:
 
 def resume_command(path: Path) -> str:
     """Return the command that goes on with a run, as it can be pasted into a shell whatever the folder is called."""
-    return shlex.join(["python", "train.py", f"resume={path}"])
+    return shlex.join(["python", "train.py", as_override("resume", path)])
+
+
+def as_override(key: str, path: Path) -> str:
+    """Return ``key=path`` as Hydra reads it back: what means something to it, or is no ASCII, goes in quotes."""
+    text = str(path)
+    if re.fullmatch(r"[\w./+-]+", text, re.ASCII):
+        return f"{key}={text}"
+    quoted = text.replace("'", "\\'")
+    return f"{key}='{quoted}'"
 
 
 class RunFolder:
@@ -270,7 +280,7 @@ def _require_replaceable(path: Path, found: list[str], overwrite: bool) -> None:
     is_run = "versions.json" in finals.values()
     if is_run and not overwrite and "config.yaml" in found:
         raise InvalidSettingError(
-            f"{path} already holds a run. Continue it with {shlex.quote(f'resume={path}')}, {again}"
+            f"{path} already holds a run. Continue it with {shlex.quote(as_override('resume', path))}, {again}"
         )
     if foreign or not is_run:
         shown = ", ".join((foreign or found)[:5])

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib
 import io
+import json
 import re
+import shlex
 import sys
 from pathlib import Path
 
 import gymnasium as gym
+import pandas as pd
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from rich.console import Console
 
@@ -20,7 +24,7 @@ from agents.environments import EnvironmentConfig, make_environment, resolved, s
 from agents.experiment import build
 from agents.overrides import Overrides, compose_config
 from agents.progress import TrainingDisplay, make_console
-from agents.run_folder import RunFolder
+from agents.run_folder import RunFolder, as_override, resume_command
 from hpo_gym import registered_ids
 from hpo_gym.errors import InvalidSettingError, UnknownNameError
 from hpo_gym.seeding import generator
@@ -70,6 +74,8 @@ def test_a_sweep_over_seeds_alone_keeps_the_usual_names_and_a_given_name_is_comp
     assert names(tmp_path / "b") == ["mine-seed_0", "mine-seed_1"]
     assert train_command("-m", *TINY, f"runs={tmp_path / 'c'}", "name=x,y") == 0
     assert names(tmp_path / "c") == ["x", "y"]
+    assert train_command("-m", *TINY, f"runs={tmp_path / 'd'}", "name=x,y", "seed=0,1") == 0
+    assert names(tmp_path / "d") == ["x-seed_0", "x-seed_1", "y-seed_0", "y-seed_1"]
 
 
 def test_the_jobs_of_a_sweep_of_evaluations_write_to_folders_of_their_own(tmp_path, monkeypatch):
@@ -85,6 +91,58 @@ def test_the_jobs_of_a_sweep_of_evaluations_write_to_folders_of_their_own(tmp_pa
         "out/seeds_1",
         "out/seeds_2",
     ]
+    assert run_command("evaluate", evaluate.evaluate, evaluate.GROUPS, [*given, "output=a,b"]) == 0
+    assert sorted(str(path) for path in tmp_path.glob("[ab]/*")) == [
+        str(tmp_path / name / f"seeds_{seeds}") for name in "ab" for seeds in (1, 2)
+    ]
+
+
+@pytest.mark.parametrize("name", ["plain-1.x", "with space", "josé", "a(b),c=d", "it's [1] #2 ~", "x$y"])
+def test_a_printed_folder_is_read_back(name):
+    item = as_override("resume", Path("/runs") / name)
+    (override,) = OverridesParser.create().parse_overrides([item])
+    assert override.value() == f"/runs/{name}" or str(override.value()) == f"/runs/{name}"
+    assert shlex.split(resume_command(Path("/runs") / name))[-1] == item
+
+
+def test_a_folder_of_runs_is_evaluated_and_reported_as_such(tmp_path, monkeypatch, capsys):
+    def call(*arguments):
+        return run_command("evaluate", evaluate.evaluate, evaluate.GROUPS, ["figures=false", *arguments])
+
+    assert train_command(*TINY, f"runs={tmp_path}", "name=mine") == 0
+    monkeypatch.chdir(tmp_path / "mine")
+    assert call("run=.", "seeds=1") == 0
+    assert "not finished" not in capsys.readouterr().out
+    (written,) = tmp_path.glob("mine/evaluation/*/records.parquet")
+    assert set(pd.read_parquet(written)["run"]) == {"", "mine"}
+    # The run's own result.json is that of its training.
+    assert call("report=.") == 2 and "figures would have no effect" in capsys.readouterr().err
+    assert run_command("evaluate", evaluate.evaluate, evaluate.GROUPS, ["report=."]) == 0
+    assert call("report=''") == 2 and "report= names no folder" in capsys.readouterr().err
+    (tmp_path / "mine" / "result.json").unlink()
+    assert call("run=.", "seeds=1", "overwrite=true") == 0
+    assert "not finished, the best policy so far plays: ." in capsys.readouterr().out
+    assert json.loads(written.with_name("result.json").read_text())["unfinished_runs"] == ["."]
+
+
+def test_an_id_beside_a_protocol_is_not_ignored(capsys):
+    arguments = ["protocol=openml-transfer", "agents=random", "env.id=HPO-OpenML-v7"]
+    assert run_command("evaluate", evaluate.evaluate, evaluate.GROUPS, arguments) == 2
+    assert "Did you mean 'HPO-OpenML-v0'" in capsys.readouterr().err
+
+
+def test_tables_of_one_name_are_not_taken_for_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for month, shift in (("jan", 0.0), ("feb", 0.1)):
+        rows = [(task, lr, 0.5 + lr * shift + 0.1 * task) for task in range(3) for lr in (0.0, 0.5, 1.0)]
+        (tmp_path / month).mkdir()
+        pd.DataFrame(rows, columns=["dataset", "lr", "accuracy"]).to_csv(tmp_path / month / "rows.csv", index=False)
+    options = "env.source_options={task_column: dataset, hyperparameters: [lr], metrics: [accuracy]}"
+    shared = ["agents=random", "env=openml_continuous", "env.source=runs", options, "env.budget=3", "split=all"]
+    for month, status in (("jan", 0), ("jan", 0), ("feb", 2)):
+        given = [*shared, f"env.space={month}/rows.csv", "seeds=1", "figures=false"]
+        assert run_command("evaluate", evaluate.evaluate, evaluate.GROUPS, given) == status
+    assert "env.sha256" in capsys.readouterr().err
 
 
 def test_a_failed_job_is_one_line_and_the_others_run(tmp_path, capfd):

@@ -36,6 +36,8 @@ _WRITTEN = ("result.json", "report.html", "table.md", "figures", "records.parque
 _PROVENANCE = ("data", "versions", "command")
 # What evaluations must agree on to be shown in one report; the space and its data may differ.
 _ONE_REPORT = ("protocol", "split", "seeds", "seed", "budget", "initial_points", "trials", "allow_leak")
+# What tells an episode from all others.
+_EPISODE = ["agent", "run", "source", "space", "task", "seed"]
 _ONE_REPORT_ENV = ("protocol", "start", "start_configuration", "levels", "multi_fidelity", "min_fidelity")
 
 
@@ -210,7 +212,32 @@ def _joined(root: Path) -> tuple[list[Path], list[dict[str, Any]], RecordTable]:
     _require_one_protocol(folders, results)
     tables = [RecordTable.from_parquet(folder / "records.parquet") for folder in folders]
     _require_same_tasks(folders, results, tables)
-    return folders, results, with_matching_runs(RecordTable.concat(tables))
+    return folders, results, with_matching_runs(RecordTable.concat(_without_repeats(folders, tables)))
+
+
+def _without_repeats(folders: Sequence[Path], tables: Sequence[RecordTable]) -> list[RecordTable]:
+    """Return tables without the episodes that an earlier one has, too: many comparisons have random search.
+
+    Raises:
+        InvalidSettingError: If one of those went otherwise.
+    """
+    import pandas as pd
+
+    kept: list[pd.DataFrame] = []
+    for folder, table in zip(folders, tables, strict=True):
+        frame = table.frame.astype(dict.fromkeys(_EPISODE[:-1], str))
+        for other, before in zip(folders, kept, strict=False):
+            both = frame.merge(before, on=[*_EPISODE, "trial"], suffixes=("", "_before"))
+            if not both["score"].equals(both["score_before"]):
+                agents = ", ".join(sorted(both["agent"].unique()))
+                raise InvalidSettingError(
+                    f"{other} and {folder} cannot be in one report: both hold episodes of {agents}, and these went "
+                    "otherwise. Evaluate all agents in one command."
+                )
+            again = pd.MultiIndex.from_frame(frame[_EPISODE]).isin(pd.MultiIndex.from_frame(both[_EPISODE]))
+            frame = frame[~again]
+        kept.append(frame)
+    return [RecordTable(frame) for frame in kept if len(frame)]
 
 
 def _require_whole(root: Path, folders: Sequence[Path]) -> None:

@@ -174,7 +174,8 @@ class seeded:  # noqa: N801  (a context manager, named like contextlib's)
 
     def __enter__(self) -> None:
         self._fork.__enter__()
-        torch.manual_seed(self._seed)
+        # torch.manual_seed seeds every CUDA device, too, which nobody would restore.
+        torch.default_generator.manual_seed(self._seed)
 
     def __exit__(self, *raised: object) -> None:
         self._fork.__exit__(*raised)  # type: ignore[arg-type]

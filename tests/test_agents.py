@@ -303,3 +303,14 @@ def test_initial_weights_come_from_their_own_stream():
     with seeded(5):
         second = torch.nn.Linear(3, 3).weight
     assert torch.equal(first, second)
+
+
+def test_weights_are_drawn_without_touching_any_global_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+    touched: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", touched.append)
+    before = torch.random.get_rng_state()
+    with seeded(5):
+        first = torch.rand(3)
+    with seeded(5):
+        assert torch.equal(torch.rand(3), first)
+    assert torch.equal(torch.random.get_rng_state(), before) and not touched

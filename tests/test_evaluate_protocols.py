@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from training_runs import SMALL
 
@@ -14,6 +15,7 @@ from agents.agnostic_q import AgnosticQConfig
 from agents.command_line import run_command
 from agents.comparison import ComparisonConfig, prepare
 from agents.environments import EnvironmentConfig
+from agents.evaluation_folder import records_of_folders
 from agents.experiment import ExperimentConfig, load_trained, run_training
 from agents.kindred_spaces import names_of_space
 from agents.matching_runs import with_matching_runs
@@ -25,6 +27,7 @@ from hpo_gym import load_suite
 from hpo_gym.errors import HPOGymError, InvalidSettingError, SplitLeakError, UnknownNameError
 from hpo_gym.evaluation import ConfigurationTable, RecordTable
 from hpo_gym.evaluation.protocols import PROTOCOLS, find_protocol
+from hpo_gym.sources.bundle_files import sha256
 
 RPART = EnvironmentConfig(space="rpart")
 SYNTHETIC = EnvironmentConfig(id="HPO-Synthetic-v0", space="bbob-2d")
@@ -182,6 +185,26 @@ def test_one_report_of_several_evaluations(evaluations, tmp_path, capsys):
     capsys.readouterr()
     assert command(f"report={evaluations / 'bbob-3d'}", f"output={tmp_path / 'one'}", "reference=tpe") == 0
     assert "A single run" in (tmp_path / "one" / "report.html").read_text()
+
+
+def test_a_report_has_what_several_evaluations_share_once(tmp_path, capsys):
+    shared = ["env=synthetic", "env.space=bbob-2d", "seeds=2", "budget=6", "figures=false", "workers=1"]
+    for folder, agents in (("a", "[random,default]"), ("b", "[random,grid]"), ("c", "[default,grid]")):
+        assert command(f"agents={agents}", *shared, f"output={tmp_path / folder}") == 0
+    assert command(f"report={tmp_path}", f"output={tmp_path / 'all'}") == 0
+    joined = records_of_folders(tmp_path).frame
+    assert set(joined["agent"]) == {"random", "default", "grid"}
+    assert len(joined) == 1.5 * len(pd.read_parquet(tmp_path / "a" / "records.parquet"))
+    path = tmp_path / "b" / "records.parquet"
+    frame = pd.read_parquet(path)
+    frame.loc[frame["agent"] == "random", "score"] *= 0.5
+    frame.to_parquet(path)
+    result = json.loads((tmp_path / "b" / "result.json").read_text())
+    result["files"]["records.parquet"] = sha256(path.read_bytes())
+    (tmp_path / "b" / "result.json").write_text(json.dumps(result))
+    capsys.readouterr()
+    assert command(f"report={tmp_path}") == 2
+    assert "both hold episodes of random, and these went otherwise" in capsys.readouterr().err
 
 
 def test_a_report_refuses_what_cannot_be_joined(evaluations, tmp_path, capsys):

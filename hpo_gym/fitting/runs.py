@@ -155,7 +155,7 @@ def _fit_member(
     report: Callable[[float], None] | None,
 ) -> CompactSurrogate:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_seed(settings.seed, "runs", "weights", index))
+        torch.default_generator.manual_seed(stream_seed(settings.seed, "runs", "weights", index))
         network = CompactSurrogate(table.spec, metrics, len(table.task_ids), settings.architecture, quantiles)
     draws = generator(settings.seed, "runs", "batches", index)
     numeric, embedded = network.features(task, u, active, None)

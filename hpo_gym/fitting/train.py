@@ -81,7 +81,7 @@ def fit_compact(
         1,
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_seed(settings.seed, "fit", suite.name, "weights"))
+        torch.default_generator.manual_seed(stream_seed(settings.seed, "fit", suite.name, "weights"))
         network = CompactSurrogate(
             suite.space.spec,
             metrics,

@@ -36,9 +36,9 @@ _WRITTEN = ("result.json", "report.html", "table.md", "figures", "records.parque
 _PROVENANCE = ("data", "versions", "command")
 # What evaluations must agree on to be shown in one report; the space and its data may differ.
 _ONE_REPORT = ("protocol", "split", "seeds", "seed", "budget", "initial_points", "trials", "allow_leak")
+_ONE_REPORT_ENV = ("protocol", "start", "start_configuration", "levels", "multi_fidelity", "min_fidelity")
 # What tells an episode from all others.
 _EPISODE = ["agent", "run", "source", "space", "task", "seed"]
-_ONE_REPORT_ENV = ("protocol", "start", "start_configuration", "levels", "multi_fidelity", "min_fidelity")
 
 
 class EvaluationFolder:

@@ -82,7 +82,7 @@ def resume_command(path: Path) -> str:
 def as_override(key: str, path: Path) -> str:
     """Return ``key=path`` as Hydra reads it back: what means something to it, or is no ASCII, goes in quotes."""
     text = str(path)
-    if re.fullmatch(r"[\w./+-]+", text, re.ASCII):
+    if re.fullmatch(r"[\w./+-]+( +[\w./+-]+)*", text, re.ASCII):
         return f"{key}={text}"
     quoted = text.replace("'", "\\'")
     return f"{key}='{quoted}'"

@@ -245,7 +245,7 @@ def test_every_module_of_live_training_decides_what_is_measured_or_is_known_not_
         "suite",
         "surrogate",
     }
-    others = {"openml_runs_fetch", "qualities"}
+    others = {"openml_runs_fetch", "qualities", "refitting"}
     assert there == {*libraries._TRAINING, *how, *what, *others}
 
 

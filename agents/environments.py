@@ -99,6 +99,12 @@ class EnvironmentConfig:
     def __post_init__(self) -> None:
         if self.num_envs < 1:
             raise InvalidSettingError(f"env.num_envs={self.num_envs!r} must be at least 1.")
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, str) and not value.strip():
+                raise InvalidSettingError(
+                    f"env.{item.name}= is empty. Leave it out for what the environment says, or name something."
+                )
 
     def arguments(self) -> dict[str, Any]:
         """Return the keyword arguments that override the card."""

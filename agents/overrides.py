@@ -13,7 +13,7 @@ from hydra import compose, initialize
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, StringNode
 from omegaconf.errors import OmegaConfBaseException
 
 from agents.registry import AGENTS
@@ -204,9 +204,17 @@ def _fitted(item: str, override: Override, node: Any, sweep: bool) -> str:
         if not sweep:
             raise _several(item)
     elif isinstance(node, ListConfig) and not isinstance(override.value(), list | None) and not value.startswith("$"):
-        return f"{key}=[{value}]"
+        return f"{key}=[{_as_text(value, override) if node._metadata.element_type is str else value}]"
+    elif isinstance(node, StringNode):
+        return f"{key}={_as_text(value, override)}"
     # Hydra wants to be told of keys that no schema has.
     return f"++{plain}" if _is_free_form(node) else plain
+
+
+def _as_text(value: str, override: Override) -> str:
+    """Return a value of a text setting: what looks like a number, a date say, would come out as that number."""
+    # 2026_01_15 as 20260115, 1e3 as 1000.0.
+    return f"'{value}'" if isinstance(override.value(), int | float) else value
 
 
 def _several(item: str) -> InvalidSettingError:

@@ -182,6 +182,7 @@ def test_a_label_is_fit_for_a_file_name_and_for_the_command_line():
         (["env.split.x=1"], "has no part 'x'"),
         (["~seed=1"], "cannot be removed"),
         (["name=a=b"], "pairs of quotes"),
+        (["env.space="], "env.space= is empty"),
         (["env.id=HPO-OpenML-v1"], "Did you mean 'HPO-OpenML-v0'"),
         (["env.id=CartPole-v1"], "Unknown environment id 'CartPole-v1'"),
         (["env.id=nowhere:Env-v0"], "env.id=nowhere:Env-v0: the module 'nowhere' cannot be imported"),
@@ -206,6 +207,14 @@ def test_a_lone_value_stands_for_a_list_of_one():
     assert compose_config("evaluate", ["run=5"], evaluate.GROUPS).run == ["5"]
     assert compose_config("evaluate", ["agents=null", "trials=[1,2]"], evaluate.GROUPS).trials == [1, 2]
     assert compose_config("train", ["agent.hidden=64"], train.GROUPS).agent.hidden == [64]
+
+
+@pytest.mark.parametrize("text", ["2026_01_15", "1e3", "007", "true", "-1"])
+def test_text_that_looks_like_a_number_stays_as_it_is(text):
+    composed = compose_config("train", [f"name={text}", f"env.space={text}"], train.GROUPS)
+    assert (composed.name, composed.env.space) == (text, text)
+    assert compose_config("evaluate", [f"run={text}"], evaluate.GROUPS).run == [text]
+    assert compose_config("train", ["name=null"], train.GROUPS).name is None
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,7 @@ class NAF(ContinuousQ):
     """A network that values configurations by their distance from the one it proposes."""
 
     name: ClassVar[str] = "naf"
+    version: ClassVar[int] = 2
     config: NAFConfig
     network: QuadraticValues
     target: QuadraticValues

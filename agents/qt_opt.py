@@ -124,6 +124,7 @@ class QTOpt(ContinuousQ):
     """A network that values configurations in the state of an episode, maximised by the cross-entropy method."""
 
     name: ClassVar[str] = "qt_opt"
+    version: ClassVar[int] = 2
     config: QTOptConfig
     network: ActionValues
     target: ActionValues

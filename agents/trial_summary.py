@@ -16,6 +16,9 @@ __all__ = ["TrialSummary"]
 # Scores closer than this are the same: none of them is better than another.
 _SAME = 1e-6
 
+# A smaller share of a full evaluation is a part of one.
+_FULL = 1.0 - 1e-6
+
 
 @dataclass(frozen=True)
 class TrialSummary:
@@ -24,7 +27,8 @@ class TrialSummary:
     ``meta-features | for each kept trial: u, active, score between the worst and the best so far (0 .. 1), whether
     there is such a trial (and its fidelity) | best score | distance from worst to best | share of the trials that came
     after the best | trials as a share of the most | budget left``. The best trials come first, best first, then the
-    last ones, newest first; a trial may be among both.
+    last ones, newest first; a trial may be among both. With fidelities the incumbent comes before them: the best full
+    evaluation, which alone is a result, and which a lucky cheap trial may have a better score than.
 
     Args:
         dimension: ``D``.
@@ -47,7 +51,8 @@ class TrialSummary:
     @property
     def width(self) -> int:
         """Width ``W`` of a summary."""
-        return self.meta_features + (self.best + self.last) * (2 * self.dimension + 2 + self.fidelity) + 5
+        kept = self.best + self.last + self.fidelity
+        return self.meta_features + kept * (2 * self.dimension + 2 + self.fidelity) + 5
 
     def __call__(self, observation: Mapping[str, Tensor]) -> Tensor:
         """Return the summary of histories of up to ``T`` trials, float32 ``[B, W]``."""
@@ -60,6 +65,8 @@ class TrialSummary:
         order = ranked.sort(dim=1, descending=True, stable=True).indices[:, : self.best]
         newest = count[:, None] - 1 - torch.arange(self.last, device=mask.device)
         kept = torch.cat([_padded(order, self.best), newest], 1)
+        if self.fidelity:
+            kept = torch.cat([_incumbent(ranked, observation["fidelity"]), kept], 1)
         there = kept >= 0
         kept = kept.clamp(0, trials - 1)
         there &= mask.gather(1, kept)
@@ -82,6 +89,12 @@ class TrialSummary:
         """Return ``[B, K, D]``, the trials ``[B, K]`` out of ``[B, T * D]``."""
         trials = block.view(len(block), -1, self.dimension)
         return trials.gather(1, kept[..., None].expand(-1, -1, self.dimension))
+
+
+def _incumbent(ranked: Tensor, fidelity: Tensor) -> Tensor:
+    """Return the trial of the best full evaluation, ``[B, 1]``; -1 where there is none."""
+    score, index = ranked.masked_fill(fidelity < _FULL, -torch.inf).max(1, keepdim=True)
+    return torch.where(score > -torch.inf, index, -1)
 
 
 def _padded(chosen: Tensor, width: int) -> Tensor:

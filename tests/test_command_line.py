@@ -97,6 +97,16 @@ def test_the_jobs_of_a_sweep_of_evaluations_write_to_folders_of_their_own(tmp_pa
     ]
 
 
+def test_jobs_whose_lists_begin_with_one_run_write_to_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for seed in range(2):
+        assert train_command(*TINY, f"runs={tmp_path}", f"name=x{seed}", f"seed={seed}") == 0
+    given = ["-m", "run=[x0,x1],[x0]", "seeds=1", "figures=false"]
+    assert run_command("evaluate", evaluate.evaluate, evaluate.GROUPS, given) == 0
+    made = sorted(path.parent.name for path in tmp_path.glob("x0/evaluation/*/result.json"))
+    assert made == ["bbob-2d-test", "bbob-2d-test-run_x0_x1"]
+
+
 @pytest.mark.parametrize("name", ["plain-1.x", "with space", "josé", "a(b),c=d", "it's [1] #2 ~", "x$y"])
 def test_a_printed_folder_is_read_back(name):
     item = as_override("resume", Path("/runs") / name)

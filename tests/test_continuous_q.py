@@ -214,8 +214,18 @@ def test_summary_of_fewer_trials_than_it_keeps_and_of_none():
     summary = TrialSummary(dimension=1, meta_features=1, best=4, last=3, fidelity=True)
     shown = summary(history([[0.5, 0.5], []], 2))
     assert shown.shape == (2, summary.width) and bool(torch.isfinite(shown).all())
-    assert shown[0, 1:6].tolist() == pytest.approx([0.1, 1, 0, 1, 0.5]), "the first of equals is the incumbent"
+    assert shown[0, 1:6].tolist() == [0.0] * 5, "nothing was evaluated in full"
+    assert shown[0, 6:11].tolist() == pytest.approx([0.1, 1, 0, 1, 0.5]), "the first of equals is the best"
     assert float(shown[1, 1:-1].abs().sum()) == 0.0
+
+
+def test_with_fidelities_the_summary_begins_with_the_best_full_evaluation():
+    observed = history([[0.2, 0.6, 0.4], [0.3, 0.5]], 4)
+    observed["fidelity"] = torch.tensor([[1.0, 0.5, 1.0, 0.0], [0.1, 0.1, 0.0, 0.0]])
+    shown = TrialSummary(dimension=1, meta_features=1, fidelity=True)(observed)
+    # u, active, share of the range, there, fidelity: of the incumbent, then of the best.
+    assert shown[0, 1:11].tolist() == pytest.approx([0.3, 1, 0.5, 1, 1.0, 0.2, 1, 1.0, 1, 0.5])
+    assert shown[1, 1:11].tolist() == pytest.approx([0.0, 0, 0.0, 0, 0.0, 0.2, 1, 1.0, 1, 0.1])
 
 
 def test_summary_shows_the_same_whatever_the_budget_but_for_the_shares_of_it():

@@ -16,13 +16,13 @@ from torch import Tensor
 from agents.base import Interface
 from agents.group_relative_agent import GroupRelativeAgent
 from agents.grpo_config import GRPOConfig
-from agents.networks import seeded
 from agents.problem import Problem, TrainingTasks
 from agents.proposal_network import ProposalNetwork
 from agents.transfer_model import TransferModel
 from agents.transfer_search import TransferSearch
 from agents.trial_tokens import TrialHistory, TrialTokens
 from hpo_gym.envs import HPOVectorEnv
+from hpo_gym.initial_weights import seeded
 from hpo_gym.seeding import stream_seed
 
 __all__ = ["GRPO", "GRPOConfig"]

@@ -16,10 +16,10 @@ from agents.causal_transformer import KeyValueCache
 from agents.grpo_paper_config import GRPOPaperConfig
 from agents.grpo_paper_learner import GroupLearner, Iteration
 from agents.grpo_paper_policy import ConfigurationPolicy, Proposals
-from agents.networks import seeded
 from agents.problem import Problem
 from agents.sequential import Optimizer, SequentialAgent, Suggestion, Trial
 from hpo_gym.errors import InvalidSettingError
+from hpo_gym.initial_weights import seeded
 from hpo_gym.seeding import generator, stream_seed
 
 __all__ = ["GRPOPaper", "GRPOPaperConfig", "GRPOPaperOptimizer", "improvement"]

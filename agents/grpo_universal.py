@@ -19,13 +19,13 @@ from agents.base import Interface
 from agents.group_relative_agent import GroupRelativeAgent
 from agents.grpo_config import GroupRelativeConfig
 from agents.hyperparameter_tokens import HyperparameterTokens
-from agents.networks import seeded
 from agents.outcome_search import OutcomeSearch
 from agents.problem import Problem
 from agents.trial_tokens import TrialHistory
 from agents.universal_network import UniversalNetwork
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError, require_integer
+from hpo_gym.initial_weights import seeded
 from hpo_gym.mdp.observations import Observation
 from hpo_gym.seeding import stream_seed
 from hpo_gym.sources.synthetic import is_synthetic

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from agents.base import Interface
 from agents.continuous_q import ContinuousQ, ContinuousQConfig
-from agents.networks import perceptron, seeded
+from agents.networks import perceptron
 from agents.replay import Transitions
+from hpo_gym.initial_weights import seeded
 from hpo_gym.seeding import stream_seed
 
 __all__ = ["NAF", "NAFConfig"]

@@ -17,7 +17,6 @@ __all__ = [
     "action_values",
     "perceptron",
     "require_layers",
-    "seeded",
     "value_head",
 ]
 
@@ -159,23 +158,3 @@ class ValueNetwork(nn.Module):
         if self._prior > 0.0:
             values = values + self._prior * self.prior(observation).view_as(values)
         return values
-
-
-class seeded:  # noqa: N801  (a context manager, named like contextlib's)
-    """Draw the initial weights of modules from one stream, without touching the global generator.
-
-    Args:
-        seed: Seed of the stream (see :func:`hpo_gym.seeding.stream_seed`).
-    """
-
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
-        self._fork = torch.random.fork_rng(devices=[])
-
-    def __enter__(self) -> None:
-        self._fork.__enter__()
-        # torch.manual_seed seeds every CUDA device, too, which nobody would restore.
-        torch.default_generator.manual_seed(self._seed)
-
-    def __exit__(self, *raised: object) -> None:
-        self._fork.__exit__(*raised)  # type: ignore[arg-type]

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from agents.base import restore_generator
-from agents.networks import seeded
 from agents.spg import find_head
 from agents.task_replica import drop
 from hpo_gym.errors import InvalidSettingError
+from hpo_gym.initial_weights import seeded
 from hpo_gym.seeding import generator, stream_seed
 
 __all__ = ["Attachment", "DeepSupervision", "HeadDropout", "Unattached"]

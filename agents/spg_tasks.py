@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from agents.networks import seeded
 from agents.spg_models import Classifier, convolutional, perceptron, transformer
 from hpo_gym.errors import InvalidSettingError
+from hpo_gym.initial_weights import seeded
 from hpo_gym.seeding import stream_seed
 
 if TYPE_CHECKING:

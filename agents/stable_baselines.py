@@ -16,9 +16,9 @@ from torch import Tensor
 
 from agents.base import Callback, Interface, TrainableAgent
 from agents.global_streams import GlobalStreams
-from agents.networks import seeded
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError
+from hpo_gym.initial_weights import seeded
 from hpo_gym.integrations.sb3 import require_sb3
 from hpo_gym.mdp.observations import Observation
 from hpo_gym.seeding import stream_seed

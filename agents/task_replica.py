@@ -16,8 +16,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from agents.networks import seeded
 from hpo_gym.errors import InvalidSettingError, require_integer, unknown_name
+from hpo_gym.initial_weights import seeded
 from hpo_gym.seeding import stream_seed
 
 __all__ = ["FORMS", "SEARCHES", "TaskReplicas", "cumulative_dropout", "drop"]

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from agents.greedy_portfolio import explore_training_tasks
-from agents.networks import seeded
 from agents.problem import Problem, TrainingTasks
 from agents.surface_features import SurfaceFeatures, fit_surfaces
 from agents.transfer_process import WORST, TransferProcess, fit_kernel
 from hpo_gym.errors import require_integer
+from hpo_gym.initial_weights import seeded
 from hpo_gym.seeding import generator, stream_seed
 from hpo_gym.spaces.spec import SpaceSpec
 from hpo_gym.threads import one_thread

@@ -20,11 +20,11 @@ from agents.base import Interface
 from agents.checked_numbers import require_share
 from agents.exploration import Choice, Decision, EpsilonGreedy, Exploration, greedy
 from agents.exploration_settings import ExplorationConfig, make_exploration
-from agents.networks import seeded
 from agents.off_policy import OffPolicyAgent
 from agents.off_policy_settings import OffPolicyConfig
 from agents.replay import Transitions
 from agents.schedules import ConstantSchedule
+from hpo_gym.initial_weights import seeded
 from hpo_gym.mdp.observations import Observation
 from hpo_gym.seeding import stream_seed
 

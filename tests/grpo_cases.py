@@ -9,10 +9,10 @@ import torch
 
 from agents.base import Interface
 from agents.grpo import GRPO, GRPOConfig
-from agents.networks import seeded
 from agents.proposal_network import ProposalNetwork
 from agents.trial_tokens import TrialHistory, TrialTokens
 from hpo_gym.envs import HPOVectorEnv
+from hpo_gym.initial_weights import seeded
 from hpo_gym.seeding import generator
 from hpo_gym.testing.tiny import TINY_SUITES
 

@@ -14,13 +14,13 @@ from spg_suites import bowl_suite
 from agents.base import Agent, Interface, TrainableAgent
 from agents.dqn import DQN, DQNConfig
 from agents.hyp_rl_faithful import HypRLFaithful
-from agents.networks import seeded
 from agents.problem import Problem, TrainingTasks
 from agents.random_search import RandomSearch, RandomSearchConfig
 from agents.registry import AGENTS, find_agent, find_trainable, trainable_names
 from agents.successive_halving import MultiFidelityAgent
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError, UnknownNameError
+from hpo_gym.initial_weights import seeded
 from hpo_gym.seeding import generator
 from hpo_gym.testing import AgentCase, TrainableAgentCase
 from hpo_gym.testing.tiny import TINY_SUITES

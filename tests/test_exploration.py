@@ -23,11 +23,12 @@ from agents.exploration import (
     uniform_legal,
 )
 from agents.exploration_settings import EXPLORATIONS, make_exploration
-from agents.networks import NoisyLinear, ValueNetwork, seeded
+from agents.networks import NoisyLinear, ValueNetwork
 from agents.schedules import ConstantSchedule, ExponentialSchedule, LinearSchedule, make_schedule
 from agents.visit_counts import CountUCB
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError, UnknownNameError
+from hpo_gym.initial_weights import seeded
 from hpo_gym.seeding import generator
 from hpo_gym.testing.tiny import TINY_SUITES
 

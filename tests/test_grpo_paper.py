@@ -14,12 +14,12 @@ from agents.base import Interface
 from agents.grpo_paper import GRPOPaper, GRPOPaperConfig, GRPOPaperOptimizer, improvement
 from agents.grpo_paper_learner import GroupLearner
 from agents.grpo_paper_policy import ConfigurationPolicy, Proposals
-from agents.networks import seeded
 from agents.problem import Problem
 from agents.registry import find_agent
 from agents.sequential import Trial
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError, UnknownNameError
+from hpo_gym.initial_weights import seeded
 from hpo_gym.seeding import generator
 from hpo_gym.spaces import SearchSpace
 from hpo_gym.spaces.columns import Column

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from agents.causal_transformer import CausalTransformer, KeyValueCache
 from agents.history_reader import HistoryReader
-from agents.networks import seeded
 from agents.proposal_network import ProposalNetwork
 from agents.trial_tokens import SCORE_SCALES, TrialTokens
+from hpo_gym.initial_weights import seeded
 from hpo_gym.seeding import generator
 
 

@@ -16,12 +16,12 @@ from agents.environments import EnvironmentConfig
 from agents.experiment import run_training
 from agents.grpo_universal import UniversalGRPO, UniversalGRPOConfig
 from agents.hyperparameter_tokens import HyperparameterTokens
-from agents.networks import seeded
 from agents.problem import Problem
 from agents.trial_tokens import TrialHistory
 from agents.universal_network import UniversalNetwork
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError, UnknownNameError
+from hpo_gym.initial_weights import seeded
 from hpo_gym.seeding import generator
 from hpo_gym.spaces import SearchSpace
 from hpo_gym.tasks.ref import TaskRef

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import nn
 from training_runs import REPOSITORY
 
-from agents.networks import seeded
 from agents.spg import SequentialPolicyGradient, SPGSettings
 from agents.spg_controls import DeepSupervision, HeadDropout, Unattached
 from agents.spg_models import perceptron
@@ -20,6 +19,7 @@ from agents.spg_tasks import load_task
 from agents.spg_trajectory import Trajectory, next_observed
 from agents.task_replica import FORMS, SEARCHES, TaskReplicas, cumulative_dropout, drop
 from hpo_gym.errors import InvalidSettingError, UnknownNameError
+from hpo_gym.initial_weights import seeded
 from hpo_gym.seeding import generator
 
 

@@ -15,7 +15,6 @@ from torch import Tensor
 from agents.base import Interface
 from agents.contenders import as_contender
 from agents.greedy_portfolio import greedy_cover
-from agents.networks import seeded
 from agents.populations import Trials
 from agents.problem import Problem, TrainingTasks
 from agents.random_search import RandomSearch, RandomSearchConfig
@@ -27,6 +26,7 @@ from agents.transfer_search import TransferSearch
 from hpo_gym.envs import HPOVectorEnv
 from hpo_gym.errors import InvalidSettingError, SplitLeakError
 from hpo_gym.evaluation import evaluate
+from hpo_gym.initial_weights import seeded
 from hpo_gym.seeding import generator
 from hpo_gym.spaces import SearchSpace
 from hpo_gym.testing.tiny import conditional_suite, quadratic_suite

@@ -14,6 +14,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from hpo_gym.errors import InvalidSettingError, require_integer
+from hpo_gym.initial_weights import seeded
 from hpo_gym.seeding import generator, stream_seed
 from hpo_gym.sources.run_tables import RunTable
 from hpo_gym.surrogates.base import Metric
@@ -154,8 +155,7 @@ def _fit_member(
     index: int,
     report: Callable[[float], None] | None,
 ) -> CompactSurrogate:
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(stream_seed(settings.seed, "runs", "weights", index))
+    with seeded(stream_seed(settings.seed, "runs", "weights", index)):
         network = CompactSurrogate(table.spec, metrics, len(table.task_ids), settings.architecture, quantiles)
     draws = generator(settings.seed, "runs", "batches", index)
     numeric, embedded = network.features(task, u, active, None)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hpo_gym.fitting.samples import Samples
+from hpo_gym.initial_weights import seeded
 from hpo_gym.seeding import generator, stream_seed
 from hpo_gym.surrogates.compact import CompactArchitecture, CompactSurrogate
 from hpo_gym.surrogates.quantiles import QuantileMap
@@ -80,8 +81,7 @@ def fit_compact(
         [quantiles.to_z(column, samples.task, samples.metrics[:, column]) for column in range(len(metrics))],
         1,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(stream_seed(settings.seed, "fit", suite.name, "weights"))
+    with seeded(stream_seed(settings.seed, "fit", suite.name, "weights")):
         network = CompactSurrogate(
             suite.space.spec,
             metrics,

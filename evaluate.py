@@ -277,8 +277,8 @@ def _output(given: str | None, name: str, runs: Sequence[str], overrides: Overri
         # Swept itself, it is told from others by what else is swept.
         return Path(given) / overrides.label(without=("output",))
     # Lists of runs may begin with the same one, in whose folder the result is.
-    named = ("split", "env.space", "overwrite") if len(runs) > 1 else ("run", "split", "env.space", "overwrite")
-    label = overrides.label(without=named)
+    of_folder = () if len(runs) > 1 else ("run",)
+    label = overrides.label(without=(*of_folder, "split", "env.space", "overwrite"))
     parent = Path(runs[0]) / "evaluation" if runs else Path("evaluations")
     return parent / (f"{name}-{label}" if label else name)
 

@@ -128,7 +128,7 @@ def train(config: DictConfig, overrides: Overrides) -> None:
         else _EVALUATE.format(shlex.quote(as_override("run", folder.path)))
     )
     print(f"{state}: {folder.path}  ({use})")
-    if any(folder.path.rglob("events.out.tfevents.*")):
+    if folder.has_curves:
         print(f"curves: tensorboard --logdir {shlex.quote(str(folder.path))}")
 
 

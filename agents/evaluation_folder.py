@@ -18,6 +18,7 @@ from hpo_gym.evaluation import (
     comparison_markdown,
     summarise,
 )
+from hpo_gym.evaluation.records import EPISODE
 from hpo_gym.evaluation.report import write_report
 from hpo_gym.sources.bundle_files import sha256, write_atomic
 from hpo_gym.sources.temporaries import discard
@@ -37,8 +38,6 @@ _PROVENANCE = ("data", "versions", "command")
 # What evaluations must agree on to be shown in one report; the space and its data may differ.
 _ONE_REPORT = ("protocol", "split", "seeds", "seed", "budget", "initial_points", "trials", "allow_leak")
 _ONE_REPORT_ENV = ("protocol", "start", "start_configuration", "levels", "multi_fidelity", "min_fidelity")
-# What tells an episode from all others.
-_EPISODE = ["agent", "run", "source", "space", "task", "seed"]
 
 
 class EvaluationFolder:
@@ -225,16 +224,16 @@ def _without_repeats(folders: Sequence[Path], tables: Sequence[RecordTable]) -> 
 
     kept: list[pd.DataFrame] = []
     for folder, table in zip(folders, tables, strict=True):
-        frame = table.frame.astype(dict.fromkeys(_EPISODE[:-1], str))
+        frame = table.frame.astype(dict.fromkeys(EPISODE[:-1], str))
         for other, before in zip(folders, kept, strict=False):
-            both = frame.merge(before, on=[*_EPISODE, "trial"], suffixes=("", "_before"))
+            both = frame.merge(before, on=[*EPISODE, "trial"], suffixes=("", "_before"))
             if not both["score"].equals(both["score_before"]):
                 agents = ", ".join(sorted(both["agent"].unique()))
                 raise InvalidSettingError(
                     f"{other} and {folder} cannot be in one report: both hold episodes of {agents}, and these went "
                     "otherwise. Evaluate all agents in one command."
                 )
-            again = pd.MultiIndex.from_frame(frame[_EPISODE]).isin(pd.MultiIndex.from_frame(both[_EPISODE]))
+            again = pd.MultiIndex.from_frame(frame[list(EPISODE)]).isin(pd.MultiIndex.from_frame(both[list(EPISODE)]))
             frame = frame[~again]
         kept.append(frame)
     return [RecordTable(frame) for frame in kept if len(frame)]

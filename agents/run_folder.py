@@ -81,11 +81,12 @@ def resume_command(path: Path) -> str:
 
 def as_override(key: str, path: Path) -> str:
     """Return ``key=path`` as Hydra reads it back: what means something to it, or is no ASCII, goes in quotes."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
     text = str(path)
     if re.fullmatch(r"[\w./+-]+( +[\w./+-]+)*", text, re.ASCII):
         return f"{key}={text}"
-    quoted = text.replace("'", "\\'")
-    return f"{key}='{quoted}'"
+    return f"{key}={QuotedString(text, Quote.single).with_quotes()}"
 
 
 class RunFolder:
@@ -239,6 +240,11 @@ class RunFolder:
     def finished(self) -> bool:
         """Whether the run reached its end."""
         return (self.path / "result.json").exists()
+
+    @property
+    def has_curves(self) -> bool:
+        """Whether TensorBoard has something to show."""
+        return any(self.path.glob(f"{_EVENTS}*"))
 
     @property
     def has_policy(self) -> bool:

@@ -10,14 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hpo_gym.errors import require_integer
+from hpo_gym.mdp.actions import FULL_SHARE
 
 __all__ = ["TrialSummary"]
 
 # Scores closer than this are the same: none of them is better than another.
 _SAME = 1e-6
-
-# A smaller share of a full evaluation is a part of one.
-_FULL = 1.0 - 1e-6
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ class TrialSummary:
 
 def _incumbent(ranked: Tensor, fidelity: Tensor) -> Tensor:
     """Return the trial of the best full evaluation, ``[B, 1]``; -1 where there is none."""
-    score, index = ranked.masked_fill(fidelity < _FULL, -torch.inf).max(1, keepdim=True)
+    score, index = ranked.masked_fill(fidelity <= FULL_SHARE, -torch.inf).max(1, keepdim=True)
     return torch.where(score > -torch.inf, index, -1)
 
 

@@ -107,7 +107,7 @@ def test_jobs_whose_lists_begin_with_one_run_write_to_folders_of_their_own(tmp_p
     assert made == ["bbob-2d-test", "bbob-2d-test-run_x0_x1"]
 
 
-@pytest.mark.parametrize("name", ["plain-1.x", "with space", "josé", "a(b),c=d", "it's [1] #2 ~", "x$y"])
+@pytest.mark.parametrize("name", ["plain-1.x", "with space", "josé", "a(b),c=d", "it's [1] #2 ~", "x$y", "back\\"])
 def test_a_printed_folder_is_read_back(name):
     item = as_override("resume", Path("/runs") / name)
     (override,) = OverridesParser.create().parse_overrides([item])

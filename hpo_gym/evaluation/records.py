@@ -16,12 +16,13 @@ from hpo_gym.sources.temporaries import replacing
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COLUMNS", "RecordTable"]
+__all__ = ["COLUMNS", "EPISODE", "RecordTable"]
 
 _TEXT = ("agent", "run", "source", "space", "task", "dataset")
 _INTEGERS = ("seed", "trial")
 _NUMBERS = ("score", "metric", "incumbent", "regret", "spent", "fidelity", "seconds", "agent_seconds", "status")
-_CELL = ["agent", "run", "source", "space", "task", "seed"]
+#: What tells an episode from all others.
+EPISODE = ("agent", "run", "source", "space", "task", "seed")
 
 #: The columns of a :class:`RecordTable`, in order.
 COLUMNS = (*_TEXT, *_INTEGERS, *_NUMBERS)
@@ -138,9 +139,9 @@ class RecordTable:
             columns[name] = joined if name in _TEXT else joined.to_numpy()
         table = cls(pd.DataFrame(columns))
         first = table.frame[table.frame["trial"] == 1]
-        twice = first[first.duplicated(_CELL)]
+        twice = first[first.duplicated(list(EPISODE))]
         if len(twice):
-            cell = ", ".join(f"{name}={twice.iloc[0][name]}" for name in _CELL if twice.iloc[0][name] != "")
+            cell = ", ".join(f"{name}={twice.iloc[0][name]}" for name in EPISODE if twice.iloc[0][name] != "")
             raise InvalidSettingError(
                 f"{len(twice)} episode(s) are in several record tables, the first being {cell}. Join every table "
                 "once, and tell training runs of one agent apart by Contender.run."

@@ -236,6 +236,9 @@ class GridChoice(ActionRule):
         return self._check_discrete(action, batch)
 
 
+#: Larger shares are full evaluations, which alone become the incumbent: a share is rounded on its way.
+FULL_SHARE = 1.0 - 1e-4
+
 #: Where the last coordinate of a continuous multi-fidelity action begins to mean a full evaluation.
 FULL_FIDELITY = 0.8
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hpo_gym.errors import InvalidSettingError
-from hpo_gym.mdp.actions import Proposal, make_action_rule
+from hpo_gym.mdp.actions import FULL_SHARE, Proposal, make_action_rule
 from hpo_gym.mdp.observations import Observation, make_observation_rule
 from hpo_gym.mdp.rewards import IMPROVEMENT_TOLERANCE, make_reward_rule
 from hpo_gym.mdp.settings import EpisodeSettings
@@ -198,7 +198,7 @@ class Dynamics:
         if fidelity is not None:
             # On some datasets a model trained on less scores higher than it ever does on everything. A cheap trial
             # buys knowledge; only a full one is a result.
-            gained &= share > 1.0 - _BUDGET_TOLERANCE
+            gained &= share > FULL_SHARE
         incumbent = torch.where(gained, score, state.incumbent)
         reward = self._reward(state.task, score, state.score, state.incumbent, incumbent, evaluation)
         spent = state.spent + price

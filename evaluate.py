@@ -20,7 +20,7 @@ from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from agents.command_line import run_command, store
+from agents.command_line import require_named, run_command, store
 from agents.comparison import Comparison, ComparisonConfig, env_of_runs, prepare
 from agents.environments import ENVIRONMENTS, EnvironmentConfig, preset
 from agents.evaluation_folder import EvaluationFolder, records_of_folders, report_of_folders
@@ -121,8 +121,8 @@ for _name in ENVIRONMENTS:
 def evaluate(config: DictConfig, overrides: Overrides) -> None:
     """Run a comparison, print its table and write its files; or only make a report."""
     values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    if values["output"] is not None and not values["output"].strip():
-        raise InvalidSettingError("output= names no folder. Write output=<folder>, or leave it out.")
+    require_named("output", values["output"], "folder", "<folder>")
+    require_named("report", values["report"], "folder", "evaluations/<name>")
     if values["report"] is not None:
         _report(values, overrides)
         return
@@ -225,8 +225,6 @@ def _not_in_split(comparison: Comparison) -> list[str]:
 
 
 def _report(values: Mapping[str, Any], overrides: Overrides) -> None:
-    if not values["report"].strip():
-        raise InvalidSettingError("report= names no folder. Write report=evaluations/<name>, or leave it out.")
     others = [key for key in overrides.keys if key not in ("report", "reference", "output")]
     if others:
         raise InvalidSettingError(

@@ -14,7 +14,7 @@ from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from agents.command_line import run_command, store
+from agents.command_line import require_named, run_command, store
 from agents.environments import ENVIRONMENTS, EnvironmentConfig, preset, space_name
 from agents.experiment import ExperimentConfig, build, resume_training, run_training
 from agents.overrides import Overrides
@@ -107,8 +107,7 @@ def train(config: DictConfig, overrides: Overrides) -> None:
             raise InvalidSettingError(
                 f"resume= continues a run with its own settings; leave out {', '.join(others)}, or train a new run."
             )
-        if not config.resume.strip():
-            raise InvalidSettingError("resume= names no run. Write resume=runs/<name>, or leave it out.")
+        require_named("resume", config.resume, "run", "runs/<name>")
         network = is_spg_run(config.resume)
         folder = resume_spg(config.resume) if network else resume_training(config.resume)
     else:

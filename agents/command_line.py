@@ -19,7 +19,7 @@ from agents.overrides import Overrides, check_overrides, compose_config, first_l
 from agents.progress import make_console
 from hpo_gym.errors import HPOGymError, InvalidSettingError
 
-__all__ = ["Job", "run_command", "store"]
+__all__ = ["Job", "require_named", "run_command", "store"]
 
 #: What a command does, given the composed config and what its command line named.
 Job = Callable[[DictConfig, Overrides], None]
@@ -41,6 +41,22 @@ def store(name: str, config: Any, group: str | None = None) -> None:
     node = OmegaConf.structured(config)
     OmegaConf.set_readonly(node, None)
     ConfigStore.instance().store(group=group, name=name, node=node)
+
+
+def require_named(key: str, value: str | None, what: str, example: str) -> None:
+    """Refuse an empty setting that is to name something.
+
+    Args:
+        key: The setting.
+        value: As it was given; ``None``: left out.
+        what: Kind of what it names.
+        example: Of it.
+
+    Raises:
+        InvalidSettingError: If it is empty.
+    """
+    if value is not None and not value.strip():
+        raise InvalidSettingError(f"{key}= names no {what}. Write {key}={example}, or leave it out.")
 
 
 def run_command(
